@@ -1,0 +1,159 @@
+-- Append units of facts to one partition, once.
+--
+-- KEYS  log, head, producers, versions
+-- ARGV  epoch, producer, mode, sequence, predecessor, number of units;
+--       per unit: sequence, key, expected version or '', number of facts;
+--       per fact of the unit: type, meta, data
+--
+-- mode 'batch': the producer is a process; a sequence stands for the whole batch.
+-- mode 'units': the producer is a reaction; each unit's sequence is the n of its input fact.
+--
+-- Reply {'OK', ms, n of the first new fact, facts applied, conflicts, error, units skipped}
+--         conflicts is 'index:actual version' of each dropped unit, comma-separated
+--       {'EPOCH', present epoch}  the log was replaced; nothing stored
+--       {'GAP', last sequence}    the predecessor is missing; nothing stored
+--       {'OOM' | 'FOREIGN' | 'ERROR', text}  the first XADD failed; nothing stored
+
+-- Redis 6.2 may run without effects replication, and TIME is not deterministic.
+if redis.replicate_commands then redis.replicate_commands() end
+
+local IDLE_MS = 7 * 24 * 3600 * 1000
+local KEPT_BATCHES = 5
+local KEPT_CONFLICTS = 256
+
+local log, head, producers, versions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local epoch, producer, mode = ARGV[1], ARGV[2], ARGV[3]
+local sequence, predecessor = tonumber(ARGV[4]), tonumber(ARGV[5])
+
+local function whole(number) return string.format('%.0f', number) end
+
+-- Everything up to the first XADD only reads: an error there leaves nothing behind.
+
+local units, at = {}, 7
+for i = 1, tonumber(ARGV[6]) do
+  local unit = {
+    sequence = tonumber(ARGV[at]), key = ARGV[at + 1], expected = ARGV[at + 2],
+    facts = tonumber(ARGV[at + 3]), first = at + 4,
+  }
+  if not unit.facts then return redis.error_reply('ERR append: the arguments end within unit ' .. i) end
+  at = unit.first + 3 * unit.facts
+  units[i] = unit
+end
+if at ~= #ARGV + 1 then
+  return redis.error_reply('ERR append: ' .. #ARGV .. ' arguments, ' .. (at - 1) .. ' expected')
+end
+
+local present = redis.call('HMGET', head, 'epoch', 'n', 'ms')
+if present[1] ~= epoch then return {'EPOCH', present[1] or ''} end
+local n, last_ms = tonumber(present[2]), tonumber(present[3])
+
+local record = {}
+local stored = redis.call('HGET', producers, producer)
+if stored then
+  for field in string.gmatch(stored, '[^|]+') do record[#record + 1] = field end
+end
+
+local last, skipped, conflicts = 0, 0, {}
+local refused = {}
+if mode == 'batch' then
+  if #record > 1 then last = tonumber(string.match(record[#record], '^%d+')) end
+  if sequence <= last then
+    for i = 2, #record do
+      local known, ms, first, applied, dropped, failure =
+        string.match(record[i], '^(%d+);(%d+);(%d+);(%d+);([^;]*);(.*)$')
+      if tonumber(known) == sequence then
+        return {'OK', ms, first, tonumber(applied), dropped, failure, 0}
+      end
+    end
+    return {'GAP', whole(last)}
+  end
+  if predecessor ~= last then return {'GAP', whole(last)} end
+else
+  last = tonumber(record[2] or '0')
+  if predecessor > last then return {'GAP', whole(last)} end
+  for refusal in string.gmatch(record[3] or '', '[^,]+') do
+    refused[#refused + 1] = refusal
+  end
+end
+
+local expected_next = {}
+for i, unit in ipairs(units) do
+  if mode == 'units' and unit.sequence <= last then
+    unit.dropped = true
+    skipped = skipped + 1
+    for _, refusal in ipairs(refused) do
+      local known, actual = string.match(refusal, '^(%d+):(%d+)$')
+      if tonumber(known) == unit.sequence then conflicts[#conflicts + 1] = (i - 1) .. ':' .. actual end
+    end
+  elseif unit.expected ~= '' then
+    local actual = expected_next[unit.key]
+      or tonumber(redis.call('HGET', versions, unit.key) or '0')
+    if actual == tonumber(unit.expected) then
+      expected_next[unit.key] = actual + unit.facts
+    else
+      unit.dropped = true
+      conflicts[#conflicts + 1] = (i - 1) .. ':' .. whole(actual)
+      if mode == 'units' then
+        refused[#refused + 1] = whole(unit.sequence) .. ':' .. whole(actual)
+      end
+    end
+  end
+end
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local ms = math.max(now, last_ms)
+local first, applied, failure = n + 1, 0, ''
+
+for _, unit in ipairs(units) do
+  if not unit.dropped then
+    local before = applied
+    for fact = 0, unit.facts - 1 do
+      local arg = unit.first + 3 * fact
+      local reply = redis.pcall('XADD', log, whole(ms) .. '-' .. whole(n + 1),
+        'type', ARGV[arg], 'key', unit.key, 'meta', ARGV[arg + 1], 'data', ARGV[arg + 2])
+      if type(reply) == 'table' and reply.err then
+        failure = string.gsub(reply.err, '[|;%c]', ' ')
+        break
+      end
+      n, applied = n + 1, applied + 1
+    end
+    if failure ~= '' and applied == 0 then
+      local code = 'ERROR'
+      -- 6.2 wraps the error's code in text, 7 does not.
+      if string.find(failure, 'OOM', 1, true) then code = 'OOM' end
+      if string.find(failure, 'equal or smaller', 1, true) then code = 'FOREIGN' end
+      return {code, failure}
+    end
+    if unit.expected ~= '' and applied > before then
+      redis.call('HSET', versions, unit.key, whole(tonumber(unit.expected) + applied - before))
+    end
+    if failure ~= '' then break end
+  end
+end
+
+if applied > 0 then redis.call('HSET', head, 'n', whole(n), 'ms', whole(ms)) end
+
+local outcome
+if mode == 'batch' then
+  outcome = {whole(now)}
+  for i = math.max(2, #record - KEPT_BATCHES + 2), #record do outcome[#outcome + 1] = record[i] end
+  outcome[#outcome + 1] = table.concat(
+    {whole(sequence), whole(ms), whole(first), applied, table.concat(conflicts, ','), failure}, ';')
+else
+  while #refused > KEPT_CONFLICTS do table.remove(refused, 1) end
+  local newest = units[#units] and units[#units].sequence or last
+  outcome = {whole(now), whole(math.max(last, newest)), table.concat(refused, ',')}
+end
+redis.call('HSET', producers, producer, table.concat(outcome, '|'))
+
+-- Processes come and go; a reaction's producer is kept for ever, its id has a '/'.
+local some = redis.call('HRANDFIELD', producers, 2, 'WITHVALUES')
+for i = 1, #some, 2 do
+  local seen = tonumber(string.match(some[i + 1], '^%d+'))
+  if some[i] ~= '_' and not string.find(some[i], '/', 1, true) and now - seen > IDLE_MS then
+    redis.call('HDEL', producers, some[i])
+  end
+end
+
+return {'OK', whole(ms), whole(first), applied, table.concat(conflicts, ','), failure, skipped}

@@ -1,0 +1,178 @@
+"""Every error of the chassis. Each message says what happened, to what, and what to do next.
+
+    StartError            the process ends: one line on stderr, exit code 2
+      SettingsError         an environment variable
+      WiringError           the contract and the code do not fit
+    ChassisError          a call ends: `code` and `message` are what the caller sees
+      InvalidRequest        INVALID_ARGUMENT, with field violations
+      NotFound              NOT_FOUND
+      FailedPrecondition    FAILED_PRECONDITION
+        LogReplaced           the log is not the one that was read before
+        OtherEpoch            a position of another epoch
+      VersionConflict       ABORTED
+      LogFull               RESOURCE_EXHAUSTED
+      Unavailable           UNAVAILABLE
+        LogUnreachable        known not to be appended
+        OutcomeUnknown        appended or not
+        PositionNotReached    the view is behind
+        NotReady              the service is not serving yet, or no more
+        Draining              a watch ends, and may resume
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import grpc
+
+
+class StartError(Exception):
+    """The process cannot start. `str(error)` is one line."""
+
+
+class SettingsError(StartError):
+    """An environment variable is unknown, missing or not readable."""
+
+
+class WiringError(StartError):
+    """A handler, fold, reaction or view does not fit the contract."""
+
+
+class ChassisError(Exception):
+    """Ends a call with the status `code` and the one-line `message`.
+
+    `position`, if not empty, is sent in the trailer `factfold-position`.
+    """
+
+    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+
+    def __init__(self, message: str, *, position: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.position = position
+
+
+class InvalidRequest(ChassisError):
+    """A field of the request breaks a rule; `more` are further (field, description) pairs."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+    def __init__(self, field: str, description: str, *more: tuple[str, str]) -> None:
+        self.violations: list[tuple[str, str]] = [(field, description), *more]
+        super().__init__("; ".join(f"{name}: {rule}" for name, rule in self.violations))
+
+
+class NotFound(ChassisError):
+    """There is no `what` (such as "order") with the key `key`."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+    def __init__(self, what: str, key: str) -> None:
+        super().__init__(f"there is no {what} {key!r}")
+
+
+class FailedPrecondition(ChassisError):
+    """The state forbids the call; repeating it changes nothing."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class LogReplaced(FailedPrecondition):
+    """The log of `stream` is not the one this service has read: `reason` is one clause."""
+
+    def __init__(self, stream: str, reason: str) -> None:
+        super().__init__(
+            f"the log of stream {stream} was replaced ({reason}); "
+            f"restore it, or accept the loss with `factfold stream recreate {stream}`"
+        )
+
+
+class OtherEpoch(FailedPrecondition):
+    """`asked` is a position of an epoch that the log, now at `present`, does not have."""
+
+    def __init__(self, asked: str, present: str) -> None:
+        super().__init__(
+            f"the position {asked} belongs to another epoch of the log (now {present}); "
+            "drop it and read again",
+            position=present,
+        )
+
+
+class VersionConflict(ChassisError):
+    """`key` is at version `actual`, not `expected`; nothing was appended."""
+
+    code = grpc.StatusCode.ABORTED
+
+    def __init__(self, stream: str, key: str, expected: int, actual: int) -> None:
+        super().__init__(
+            f"{key!r} of stream {stream} is at version {actual}, not {expected}; "
+            "nothing was appended; read it again and decide anew"
+        )
+        self.stream = stream
+        self.key = key
+        self.expected = expected
+        self.actual = actual
+
+
+class LogFull(ChassisError):
+    """The server has no memory left for `stream`; nothing was appended."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(
+            f"the log of stream {stream} is out of memory; nothing was appended; "
+            "retry once Redis has room"
+        )
+
+
+class Unavailable(ChassisError):
+    """The call may succeed later."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class LogUnreachable(Unavailable):
+    """The log of `stream` did not answer, and nothing was sent to it."""
+
+    def __init__(self, stream: str, reason: str) -> None:
+        super().__init__(
+            f"the log of stream {stream} is unreachable ({reason}); nothing was appended; retry"
+        )
+
+
+class OutcomeUnknown(Unavailable):
+    """An append to `stream` was sent, and no answer came: it may be in the log or not."""
+
+    def __init__(self, stream: str, reason: str) -> None:
+        super().__init__(
+            f"the outcome of an append to stream {stream} is unknown ({reason}); "
+            "repeat the command with the same request_id"
+        )
+
+
+class PositionNotReached(Unavailable):
+    """The view did not reach the position `asked` in time; it is at `present`."""
+
+    def __init__(self, asked: str, present: str) -> None:
+        super().__init__(
+            f"the position {asked} was not reached in time (now {present or 'at the start'}); "
+            "retry",
+            position=present,
+        )
+
+
+class NotReady(Unavailable):
+    """The service does not take calls; `reason` is one clause."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"not ready: {reason}; retry later")
+
+
+class Draining(Unavailable):
+    """The process ends while a watch runs; `position` is where to resume."""
+
+    def __init__(self, position: str) -> None:
+        super().__init__(
+            "the service is shutting down; watch again from factfold-position", position=position
+        )

@@ -1,22 +1,23 @@
 """Every error of the chassis. Each message says what happened, to what, and what to do next.
 
-    StartError            the process ends: one line on stderr, exit code 2
-      SettingsError         an environment variable
-      WiringError           the contract and the code do not fit
-    ChassisError          a call ends: `code` and `message` are what the caller sees
-      InvalidRequest        INVALID_ARGUMENT, with field violations
-      NotFound              NOT_FOUND
-      FailedPrecondition    FAILED_PRECONDITION
-        LogReplaced           the log is not the one that was read before
-        OtherEpoch            a position of another epoch
-      VersionConflict       ABORTED
-      LogFull               RESOURCE_EXHAUSTED
-      Unavailable           UNAVAILABLE
-        LogUnreachable        known not to be appended
-        OutcomeUnknown        appended or not
-        PositionNotReached    the view is behind
-        NotReady              the service is not serving yet, or no more
-        Draining              a watch ends, and may resume
+StartError            the process ends: one line on stderr, exit code 2
+  SettingsError         an environment variable
+  WiringError           the contract and the code do not fit
+ChassisError          a call ends: `code` and `message` are what the caller sees
+  InvalidRequest        INVALID_ARGUMENT, with field violations
+  NotFound              NOT_FOUND
+  FailedPrecondition    FAILED_PRECONDITION
+    LogReplaced           the log is not the one that was read before
+    OtherEpoch            a position of another epoch
+  VersionConflict       ABORTED
+  LogFull               RESOURCE_EXHAUSTED
+  QueueFull             RESOURCE_EXHAUSTED
+  Unavailable           UNAVAILABLE
+    LogUnreachable        known not to be appended
+    OutcomeUnknown        appended or not
+    PositionNotReached    the view is behind
+    NotReady              the service is not serving yet, or no more
+    Draining              a watch ends, and may resume
 """
 
 from __future__ import annotations
@@ -123,6 +124,18 @@ class LogFull(ChassisError):
         super().__init__(
             f"the log of stream {stream} is out of memory; nothing was appended; "
             "retry once Redis has room"
+        )
+
+
+class QueueFull(ChassisError):
+    """`waiting` facts of `stream` wait for Redis already; nothing was appended."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, stream: str, waiting: int) -> None:
+        super().__init__(
+            f"{waiting} facts wait to be appended to stream {stream}; nothing was appended; "
+            "retry later, with fewer calls at once"
         )
 
 

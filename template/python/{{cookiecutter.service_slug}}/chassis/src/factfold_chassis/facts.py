@@ -1,0 +1,173 @@
+"""Facts and positions, and how they look on the wire (docs/wire-format.md)."""
+
+import re
+import time
+import uuid
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from factfold.v1.fact_pb2 import FactMeta
+
+from factfold_chassis.errors import InvalidRequest
+from factfold_chassis.ids import new_fact_id
+
+AT_LEAST = "factfold-at-least"
+POSITION = "factfold-position"
+MAX_KEY_BYTES = 512
+_POSITION = re.compile(r"([a-z0-9.-]{1,64})/(\d{1,9})@([0-9a-f]{16}):(\d{1,16})-(\d{1,16})")
+
+# A raw entry as Redis returns it: its id, then names and values in turn.
+Entry = tuple[bytes, list[bytes]]
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of `key`: CRC-32 (IEEE 802.3) of its UTF-8 bytes, modulo `partitions`."""
+    return zlib.crc32(key.encode()) % partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The place of a fact in one partition of one log."""
+
+    stream: str
+    partition: int
+    epoch: str  # 16 hex digits
+    ms: int
+    n: int  # from 1, without gaps
+
+    def __str__(self) -> str:
+        return f"{self.stream}/{self.partition}@{self.epoch}:{self.ms}-{self.n}"
+
+
+def format_positions(positions: Iterable[Position]) -> str:
+    """The text of trailers, headers and tokens: comma-separated."""
+    return ",".join(map(str, positions))
+
+
+def parse_positions(text: str, field: str) -> list[Position]:
+    """The positions in a header or token; `field` is what an error names.
+
+    Raises:
+        InvalidRequest: the text is none that this project writes.
+    """
+    positions = []
+    for part in filter(None, text.split(",")):
+        match = _POSITION.fullmatch(part)
+        if not match:
+            raise InvalidRequest(
+                field, f"{part[:80]!r} is no position; send back one that a service returned"
+            )
+        stream, partition, epoch, ms, n = match.groups()
+        positions.append(Position(stream, int(partition), epoch, int(ms), int(n)))
+    return positions
+
+
+def split_id(entry_id: bytes) -> tuple[int, int]:
+    """An entry id as its milliseconds and its n."""
+    ms, _, n = entry_id.partition(b"-")
+    return int(ms), int(n)
+
+
+def new_meta(
+    source: str,
+    *,
+    request_id: str = "",
+    cause: bytes = b"",
+    version: int = 0,
+    extensions: Mapping[str, str] | None = None,
+) -> FactMeta:
+    """The metadata of a fact made now, without its trace context."""
+    return FactMeta(
+        id=new_fact_id(),
+        source=source,
+        time_unix_nano=time.time_ns(),
+        causation_id=cause,
+        request_id=request_id,
+        version=version,
+        extensions=extensions,
+    )
+
+
+class Fact:
+    """One immutable entry of a stream. Its metadata is parsed when first asked for."""
+
+    __slots__ = ("_fields", "_id", "_meta", "epoch", "partition", "stream")
+
+    def __init__(self, stream: str, partition: int, epoch: str, entry: Entry):
+        self.stream = stream
+        self.partition = partition
+        self.epoch = epoch
+        self._id, self._fields = entry
+        self._meta: FactMeta | None = None
+
+    def __repr__(self) -> str:
+        return f"<Fact {self.type} {self.key} at {self.position}>"
+
+    def _field(self, name: bytes) -> bytes:
+        fields = self._fields
+        for at in range(0, len(fields) - 1, 2):
+            if fields[at] == name:
+                return fields[at + 1]
+        raise ValueError(f"the entry {self._id.decode()} has no field {name.decode()}")
+
+    @property
+    def position(self) -> Position:
+        return Position(self.stream, self.partition, self.epoch, *split_id(self._id))
+
+    @property
+    def n(self) -> int:
+        return split_id(self._id)[1]
+
+    @property
+    def type(self) -> str:
+        return self._field(b"type").decode()
+
+    @property
+    def key(self) -> str:
+        return self._field(b"key").decode()
+
+    @property
+    def data(self) -> bytes:
+        """The serialized event."""
+        return self._field(b"data")
+
+    @property
+    def meta(self) -> FactMeta:
+        """Raises google.protobuf.message.DecodeError if it does not parse."""
+        if self._meta is None:
+            self._meta = FactMeta.FromString(self._field(b"meta"))
+        return self._meta
+
+    @property
+    def id(self) -> uuid.UUID:
+        return uuid.UUID(bytes=self.meta.id)
+
+    @property
+    def source(self) -> str:
+        return self.meta.source
+
+    @property
+    def time(self) -> datetime:
+        return datetime.fromtimestamp(self.meta.time_unix_nano / 1e9, UTC)
+
+    @property
+    def version(self) -> int:
+        """Version of the key once this fact is applied, from 1; 0 without versions."""
+        return self.meta.version
+
+    @property
+    def cause(self) -> uuid.UUID | None:
+        """Id of the fact that this one answers."""
+        return uuid.UUID(bytes=self.meta.causation_id) if self.meta.causation_id else None
+
+    @property
+    def request_id(self) -> str:
+        return self.meta.request_id
+
+    @property
+    def extensions(self) -> Mapping[str, str]:
+        extensions: Any = self.meta.extensions
+        return dict(extensions)

@@ -1,0 +1,403 @@
+"""The append path: group commit, duplicate suppression, retries (docs/protocol.md, Append)."""
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+
+from hiredis import pack_command
+
+from factfold_chassis.errors import (
+    ChassisError,
+    InvalidRequest,
+    LogFull,
+    LogReplaced,
+    LogUnreachable,
+    OutcomeUnknown,
+    QueueFull,
+    VersionConflict,
+)
+from factfold_chassis.facts import MAX_KEY_BYTES, Position, partition_of
+from factfold_chassis.log.link import Argument, Link, LinkLost, Redis, persist
+from factfold_chassis.log.scripts import APPEND
+from factfold_chassis.log.streams import Keys
+
+logger = logging.getLogger(__name__)
+
+IN_FLIGHT = 5
+MAX_BATCH_FACTS = 256
+MAX_BATCH_BYTES = 1 << 20
+SWEEP = 0.05  # seconds between two looks for appends that have waited too long
+
+
+@dataclass(frozen=True, slots=True)
+class NewFact:
+    """A fact on its way into the log."""
+
+    key: str
+    type: str
+    meta: bytes
+    data: bytes
+    expected_version: int | None = None
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        expected = "" if self.expected_version is None else self.expected_version
+        return (self.key, expected, self.type, self.meta, self.data)
+
+    @property
+    def size(self) -> int:
+        return len(self.key) + len(self.type) + len(self.meta) + len(self.data) + 32
+
+
+@dataclass(slots=True, eq=False)
+class _Unit:
+    """The facts of one append call: all or nothing."""
+
+    facts: Sequence[NewFact]
+    deadline: float
+    done: asyncio.Future[Position]
+    size: int
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Sent as it is until its outcome is known: never regrouped, never renumbered."""
+
+    sequence: int
+    units: list[_Unit]
+    packed: bytes
+    sent: int = 0
+    lane: "_Lane | None" = None
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """One partition: what waits, and the window of batches in flight."""
+
+    partition: int
+    epoch: str
+    keys: list[str]
+    producer: str = ""
+    sequence: int = 0
+    pending: deque[_Unit] = dataclass_field(default_factory=deque)
+    window: deque[_Batch] = dataclass_field(default_factory=deque)
+    unanswered: int = 0
+    resend: bool = False
+    dead: str = ""
+
+    def renew_producer(self) -> None:
+        self.producer, self.sequence = secrets.token_hex(16), 0
+
+
+class Appender:
+    """Appends to one own stream; `run` must be running.
+
+    Args:
+        epochs: of each partition, as found at start.
+        timeout: seconds until an append that Redis does not answer is given up.
+        limit: facts that may wait; more are refused.
+        alarm: told in one line what an operator must know.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        stream: str,
+        epochs: Sequence[str],
+        *,
+        timeout: float,
+        limit: int,
+        max_fact_bytes: int,
+        alarm: Callable[[str], None],
+    ):
+        self.stream = stream
+        self._redis = redis
+        self._timeout = timeout
+        self._limit = limit
+        self._max_fact_bytes = max_fact_bytes
+        self._alarm = alarm
+        self._lanes = [
+            _Lane(partition, epoch, Keys(stream, partition).appending)
+            for partition, epoch in enumerate(epochs)
+        ]
+        for lane in self._lanes:
+            lane.renew_producer()
+        self._waiting = 0
+        self._wake = asyncio.Event()
+        self._stuck = asyncio.Event()
+        self._lost = "not connected yet"
+        self._unanswered: deque[_Batch] = deque()
+
+    async def append(self, facts: Sequence[NewFact]) -> Position:
+        """Append facts of one key, all or nothing; the position of the last one.
+
+        Raises:
+            VersionConflict, InvalidRequest, LogFull, LogReplaced, LogUnreachable, QueueFull: not
+                appended.
+            OutcomeUnknown: sent, and no answer came.
+        """
+        size = self._check(facts)
+        lane = self._lanes[partition_of(facts[0].key, len(self._lanes))]
+        if lane.dead:
+            raise LogReplaced(self.stream, lane.dead)
+        if self._waiting + len(facts) > self._limit:
+            raise QueueFull(self.stream, self._waiting)
+        loop = asyncio.get_running_loop()
+        unit = _Unit(facts, loop.time() + self._timeout, loop.create_future(), size)
+        lane.pending.append(unit)
+        self._waiting += len(facts)
+        self._wake.set()
+        return await unit.done
+
+    def _check(self, facts: Sequence[NewFact]) -> int:
+        key = facts[0].key
+        if not 1 <= len(key.encode()) <= MAX_KEY_BYTES:
+            raise InvalidRequest(
+                "key", f"a key has 1 to {MAX_KEY_BYTES} bytes, this one {len(key.encode())}"
+            )
+        if any(fact.key != key for fact in facts):
+            raise InvalidRequest("key", "the facts of one append must share their key")
+        if len(facts) > MAX_BATCH_FACTS:
+            raise InvalidRequest("facts", f"one append takes at most {MAX_BATCH_FACTS} facts")
+        size = 0
+        for fact in facts:
+            if fact.size > self._max_fact_bytes:
+                raise InvalidRequest(
+                    fact.type, f"a fact has at most {self._max_fact_bytes} bytes, not {fact.size}"
+                )
+            size += fact.size
+        return size
+
+    async def run(self) -> None:
+        """Work until cancelled; outlives any number of lost connections."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sweep())
+            tasks.create_task(persist(self._session, self._on_loss))
+
+    async def flush(self, timeout: float) -> None:
+        """Wait until nothing waits, then give up what is left."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while self._waiting and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        for lane in self._lanes:
+            reason = "the service is shutting down"
+            self._give_up(lane, reason)
+            self._fail_pending(lane, LogUnreachable(self.stream, reason))
+
+    # One connection: a writer and a reader, replies in the order of the batches.
+
+    async def _session(self) -> None:
+        async with self._redis.link() as link:
+            await APPEND.load(link)
+            self._unanswered.clear()
+            for lane in self._lanes:
+                lane.unanswered = 0
+                lane.resend = True
+            self._lost = ""
+            self._wake.set()
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._write(link))
+                    tasks.create_task(self._read(link))
+                    tasks.create_task(self._watch())
+            except ExceptionGroup as group:
+                raise group.exceptions[0] from None
+
+    def _on_loss(self, reason: str, attempt: int) -> None:
+        self._lost = reason
+        if attempt == 1:
+            logger.warning("connection to the log of %s lost: %s", self.stream, reason)
+
+    async def _write(self, link: Link) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            batches: list[_Batch] = []
+            for lane in self._lanes:
+                if lane.resend:
+                    if lane.unanswered:
+                        continue
+                    lane.resend = False
+                    batches += lane.window
+                while lane.pending and len(lane.window) < IN_FLIGHT:
+                    batches += self._next_batch(lane)
+            for batch in batches:
+                assert batch.lane is not None
+                batch.sent += 1
+                batch.lane.unanswered += 1
+                self._unanswered.append(batch)
+            if batches:
+                await link.send_packed(b"".join(batch.packed for batch in batches))
+
+    async def _read(self, link: Link) -> None:
+        while True:
+            reply = await link.receive()
+            batch = self._unanswered.popleft()
+            lane = batch.lane
+            if lane is None:
+                continue
+            lane.unanswered -= 1
+            if lane.window and lane.window[0] is batch and not lane.resend:
+                self._on_reply(lane, batch, reply)
+            if lane.pending or (lane.resend and not lane.unanswered):
+                self._wake.set()
+
+    def _next_batch(self, lane: _Lane) -> list[_Batch]:
+        """One batch; none if all callers have gone."""
+        units: list[_Unit] = []
+        facts = size = 0
+        while lane.pending:
+            unit = lane.pending[0]
+            if unit.done.cancelled():
+                self._waiting -= len(lane.pending.popleft().facts)
+                continue
+            facts += len(unit.facts)
+            size += unit.size
+            if units and (facts > MAX_BATCH_FACTS or size > MAX_BATCH_BYTES):
+                break
+            units.append(lane.pending.popleft())
+        batches = [self._pack(lane, units)] if units else []
+        lane.window.extend(batches)
+        return batches
+
+    def _pack(self, lane: _Lane, units: list[_Unit]) -> _Batch:
+        predecessor, lane.sequence = lane.sequence, lane.sequence + 1
+        args: list[Argument] = [
+            lane.epoch, lane.producer, "batch", lane.sequence, predecessor, len(units)
+        ]  # fmt: skip
+        for unit in units:
+            args += (lane.sequence, len(unit.facts))
+            for fact in unit.facts:
+                args += fact.arguments
+        packed = pack_command(APPEND.command(lane.keys, *args))
+        return _Batch(lane.sequence, units, packed, lane=lane)
+
+    def _on_reply(self, lane: _Lane, batch: _Batch, reply: list[bytes]) -> None:
+        status = reply[0]
+        if status == b"OK":
+            lane.window.popleft()
+            self._settle(lane, batch, reply)
+        elif status == b"GAP":
+            self._on_gap(lane, batch, int(reply[1]))
+        elif status == b"EPOCH":
+            present = reply[1].decode() or "none"
+            self._close(lane, f"epoch {lane.epoch} is gone, now {present}")
+        elif status == b"FOREIGN":
+            self._close(lane, "it has entries that no appender wrote: " + reply[1].decode())
+        elif status == b"OOM":
+            self._refuse(lane, LogFull(self.stream))
+        else:
+            text = reply[1].decode(errors="replace")
+            self._refuse(lane, LogUnreachable(self.stream, text))
+
+    def _on_gap(self, lane: _Lane, batch: _Batch, last: int) -> None:
+        if last >= batch.sequence - 1:
+            # A batch before this one failed on its way; in order, everything fits again.
+            lane.resend = True
+            return
+        # The log forgot batches that it had acknowledged. None of the window can be in it.
+        self._alarm(
+            f"the log of stream {self.stream}, partition {lane.partition}, was rolled back: "
+            f"batch {batch.sequence - 1} was acknowledged, the last one there is {last}; "
+            "compare it with a replica or a backup"
+        )
+        lane.renew_producer()
+        self._detach(lane)
+        lane.window = deque(self._pack(lane, waiting.units) for waiting in lane.window)
+        lane.resend = True
+
+    def _detach(self, lane: _Lane) -> None:
+        """Replies to batches that are no longer in the window mean nothing."""
+        for batch in self._unanswered:
+            if batch.lane is lane:
+                batch.lane = None
+        lane.unanswered = 0
+
+    def _settle(self, lane: _Lane, batch: _Batch, reply: list[bytes]) -> None:
+        _, ms, first, applied, dropped, failure, _ = reply
+        conflicts = dict(pair.split(":") for pair in dropped.decode().split(",") if pair)
+        n, end = int(first) - 1, int(first) - 1 + int(applied)
+        for index, unit in enumerate(batch.units):
+            actual = conflicts.get(str(index))
+            if actual is not None:
+                fact = unit.facts[0]
+                self._finish(
+                    unit,
+                    VersionConflict(
+                        self.stream, fact.key, fact.expected_version or 0, int(actual)
+                    ),
+                )
+                continue
+            n += len(unit.facts)
+            if n > end:
+                self._finish(unit, LogUnreachable(self.stream, failure.decode(errors="replace")))
+            else:
+                position = Position(self.stream, lane.partition, lane.epoch, int(ms), n)
+                self._finish(unit, position)
+
+    def _finish(self, unit: _Unit, outcome: Position | ChassisError) -> None:
+        self._waiting -= len(unit.facts)
+        if unit.done.done():
+            return
+        if isinstance(outcome, Position):
+            unit.done.set_result(outcome)
+        else:
+            unit.done.set_exception(outcome)
+
+    # Giving up. A window fails as a whole, and its producer with it: what an old connection may
+    # still deliver is then not taken for a batch of the new producer.
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP)
+            now = loop.time()
+            for lane in self._lanes:
+                if lane.window and lane.window[0].units[0].deadline < now:
+                    self._give_up(lane, self._lost or f"no reply within {self._timeout:g} s")
+                    self._stuck.set()
+                while lane.pending and lane.pending[0].deadline < now:
+                    unit = lane.pending.popleft()
+                    self._finish(unit, LogUnreachable(self.stream, self._lost or "it is busy"))
+
+    async def _watch(self) -> None:
+        self._stuck.clear()
+        await self._stuck.wait()
+        raise LinkLost(f"no reply within {self._timeout:g} s")
+
+    def _give_up(self, lane: _Lane, reason: str) -> None:
+        unknown = OutcomeUnknown(self.stream, reason)
+        not_sent = LogUnreachable(self.stream, reason)
+        self._fail_window(lane, lambda batch: unknown if batch.sent else not_sent)
+
+    def _refuse(self, lane: _Lane, error: ChassisError) -> None:
+        """Redis refused a batch: it and its followers are not in the log.
+
+        Unless one was sent before, on a connection that may still deliver it.
+        """
+        unknown = OutcomeUnknown(self.stream, error.message)
+        self._fail_window(lane, lambda batch: unknown if batch.sent > 1 else error)
+
+    def _close(self, lane: _Lane, reason: str) -> None:
+        """Nothing more is appended to this partition until an operator has looked."""
+        lane.dead = reason
+        error = LogReplaced(self.stream, reason)
+        self._alarm(error.message)
+        self._fail_window(lane, lambda batch: error)
+        self._fail_pending(lane, error)
+
+    def _fail_window(self, lane: _Lane, error: Callable[[_Batch], ChassisError]) -> None:
+        for batch in lane.window:
+            for unit in batch.units:
+                self._finish(unit, error(batch))
+        lane.window.clear()
+        self._detach(lane)
+        lane.renew_producer()
+
+    def _fail_pending(self, lane: _Lane, error: ChassisError) -> None:
+        while lane.pending:
+            self._finish(lane.pending.popleft(), error)

@@ -1,0 +1,218 @@
+"""Reading one partition: in order, without gaps, always from where it left off.
+
+Every read also asks for the anchor, the last fact that was taken: a log that lost facts and grew
+again past the reader looks like a longer log otherwise (docs/protocol.md, Reading).
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+from factfold.v1.fact_pb2 import FactMeta
+from google.protobuf.message import DecodeError
+from redis.exceptions import ResponseError
+
+from factfold_chassis.facts import Entry, split_id
+from factfold_chassis.log.link import (
+    REPLY_TIMEOUT,
+    Argument,
+    Backoff,
+    Link,
+    LinkLost,
+    Redis,
+)
+from factfold_chassis.log.streams import Keys, read_head
+
+logger = logging.getLogger(__name__)
+
+BLOCK = 2.0  # seconds: a reader blocked for longer is not woken by a deleted key (redis#6887)
+
+
+class LogChanged(Exception):
+    """What was read before is not what the log says now. `str(error)` is one clause."""
+
+
+class LogGap(LogChanged):
+    """Facts that were not read yet have been removed."""
+
+
+class LogRolledBack(LogChanged):
+    """Facts that were read are gone, or others stand in their place."""
+
+
+class LogRecreated(LogChanged):
+    """The partition has another epoch, or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """The last fact taken from a partition; n = 0: none yet."""
+
+    ms: int = 0
+    n: int = 0
+    fact_id: bytes = b""  # empty: not known, then only its presence is checked
+
+    @property
+    def entry_id(self) -> str:
+        return f"{self.ms}-{self.n}"
+
+
+START = Anchor()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Facts of one partition that follow each other."""
+
+    entries: list[Entry]
+    anchor: Anchor  # the last of them
+    tail: int  # n of the log's last fact, as last seen
+
+
+class Reader:
+    """Reads one partition from `anchor` on; survives lost connections.
+
+    Args:
+        epoch: of the log that the anchor belongs to.
+        count: facts a batch has at most.
+        on_loss: told (reason, attempt) of each lost connection.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        stream: str,
+        partition: int,
+        epoch: str,
+        *,
+        anchor: Anchor = START,
+        count: int = 1000,
+        on_loss: Callable[[str, int], None] | None = None,
+    ):
+        self.stream = stream
+        self.partition = partition
+        self.epoch = epoch
+        self.anchor = anchor
+        self.tail = anchor.n
+        self._redis = redis
+        self._count = count
+        self._log = Keys(stream, partition)["log"]
+        self._head = Keys(stream, partition)["head"]
+        self._on_loss = on_loss or self._say_loss
+
+    async def batches(self) -> AsyncGenerator[Batch]:
+        """Batches for ever; the next read is in flight while the caller works on one.
+
+        Raises:
+            LogChanged: and which of its subclasses says how.
+        """
+        backoff = Backoff(self._on_loss)
+        while True:
+            try:
+                async with self._redis.link() as link:
+                    async for batch in self._session(link):
+                        backoff.reset()
+                        yield batch
+            except (LinkLost, ResponseError) as error:
+                await backoff.pause(error)
+
+    async def _session(self, link: Link) -> AsyncGenerator[Batch]:
+        head = await read_head(link, self.stream, self.partition)
+        self._check_head(head.epoch if head else None, head.n if head else 0)
+        blocking = False
+        await self._ask(link, blocking)
+        while True:
+            entries = await self._take(link, blocking)
+            blocking = len(entries) < self._count
+            await self._ask(link, blocking)
+            if entries:
+                yield Batch(entries, self.anchor, self.tail)
+
+    async def _ask(self, link: Link, blocking: bool) -> None:
+        after, log = self.anchor.entry_id, self._log
+        commands: list[tuple[Argument, ...]]
+        if blocking:
+            milliseconds = int(BLOCK * 1000)
+            commands = [
+                ("XREAD", "COUNT", self._count, "BLOCK", milliseconds, "STREAMS", log, after),
+                ("XRANGE", log, after, after),
+            ]
+        else:
+            commands = [("XRANGE", log, after, "+", "COUNT", self._count + 1)]
+        await link.send(*commands, ("HMGET", self._head, "epoch", "n"))
+
+    async def _take(self, link: Link, blocking: bool) -> list[Entry]:
+        try:
+            async with asyncio.timeout(BLOCK + REPLY_TIMEOUT):
+                entries: list[Entry]
+                if blocking:
+                    reply = await link.receive()
+                    entries = reply[0][1] if reply else []
+                    anchored = await link.receive()
+                else:
+                    entries = await link.receive()
+                    found = bool(entries) and entries[0][0] == self.anchor.entry_id.encode()
+                    anchored, entries = (entries[:1], entries[1:]) if found else ([], entries)
+                epoch, n = await link.receive()
+        except TimeoutError:
+            raise LinkLost(f"no reply within {BLOCK + REPLY_TIMEOUT:g} s") from None
+        self._check_head(epoch.decode() if epoch else None, int(n or 0))
+        if self.anchor.n:
+            await self._check_anchor(link, anchored[0] if anchored else None)
+        if entries:
+            self._check_sequence(entries)
+            self.anchor = _anchor_of(entries[-1])
+        return entries
+
+    def _check_head(self, epoch: str | None, n: int) -> None:
+        if epoch != self.epoch:
+            raise LogRecreated(f"its epoch was {self.epoch}, now it is {epoch or 'gone'}")
+        if n < self.anchor.n:
+            raise LogRolledBack(f"it ends at fact {n}, and fact {self.anchor.n} was read")
+        self.tail = n
+
+    async def _check_anchor(self, link: Link, entry: Entry | None) -> None:
+        if entry is not None:
+            if self.anchor.fact_id not in (b"", _fact_id(entry)):
+                raise LogRolledBack(f"another fact stands at {self.anchor.entry_id}")
+            return
+        first = await link.call("XRANGE", self._log, "-", "+", "COUNT", 1)
+        if first and split_id(first[0][0])[1] <= self.anchor.n:
+            raise LogRolledBack(f"the fact at {self.anchor.entry_id} is gone, older ones are not")
+        # Trimmed past the anchor: harmless unless facts are missing behind it.
+        begins = split_id(first[0][0])[1] if first else self.tail + 1
+        if begins > self.anchor.n + 1:
+            raise LogGap(_missing(self.anchor.n + 1, begins - 1))
+
+    def _check_sequence(self, entries: list[Entry]) -> None:
+        """Dense numbers: a missing fact is a jump."""
+        first, last = split_id(entries[0][0])[1], split_id(entries[-1][0])[1]
+        expected = self.anchor.n + 1
+        if first == expected and last - first == len(entries) - 1:
+            return
+        for entry in entries:
+            n = split_id(entry[0])[1]
+            if n != expected:
+                raise LogGap(_missing(expected, n - 1))
+            expected += 1
+
+    def _say_loss(self, reason: str, attempt: int) -> None:
+        if attempt == 1:
+            logger.warning("reading %s/%d: %s", self.stream, self.partition, reason)
+
+
+def _missing(first: int, last: int) -> str:
+    return f"facts {first} to {last} were removed before they were read"
+
+
+def _fact_id(entry: Entry) -> bytes:
+    fields = entry[1]
+    try:
+        return FactMeta.FromString(fields[fields.index(b"meta") + 1]).id
+    except (ValueError, IndexError, DecodeError):
+        return b""
+
+
+def _anchor_of(entry: Entry) -> Anchor:
+    return Anchor(*split_id(entry[0]), _fact_id(entry))

@@ -1,0 +1,39 @@
+"""The Lua scripts that every language shares, and how they are called."""
+
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from factfold_chassis.log.link import Argument, Link
+
+
+class Script:
+    """One script, called by its SHA-1 and loaded where the server does not have it."""
+
+    def __init__(self, name: str):
+        self.source = (files("factfold_chassis") / "lua" / f"{name}.lua").read_bytes()
+        self.sha = sha1(self.source, usedforsecurity=False).hexdigest()
+
+    async def load(self, link: Link) -> None:
+        await link.call("SCRIPT", "LOAD", self.source)
+
+    def command(self, keys: list[str], *args: Argument) -> tuple[Argument, ...]:
+        """The EVALSHA command."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *args)
+
+    async def __call__(self, link: Link, keys: list[str], *args: Argument) -> Any:
+        """Run it and wait; safe to run again because the server had not run it yet."""
+        try:
+            return await link.call(*self.command(keys, *args))
+        except NoScriptError:
+            await self.load(link)
+            return await link.call(*self.command(keys, *args))
+
+
+APPEND = Script("append")
+CREATE = Script("create")
+CLAIM = Script("claim")
+SETTLE = Script("settle")
+COMMIT = Script("commit")

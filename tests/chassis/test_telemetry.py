@@ -1,0 +1,357 @@
+"""Spans of both paths: their tree, their names, and what they cost when nobody looks."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from factfold.v1.fact_pb2 import FactMeta
+from factfold_chassis.errors import NotFound, SettingsError
+from factfold_chassis.telemetry import Telemetry
+from factfold_chassis.telemetry.context import from_metadata, to_metadata
+from opentelemetry import context as otel_context
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBasedTraceIdRatio
+from opentelemetry.trace import SpanKind, StatusCode, get_current_span
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+SAMPLED = [("traceparent", f"00-{TRACE}-{SPAN}-01"), ("tracestate", "a=1,b=2")]
+UNSAMPLED = [("traceparent", f"00-{TRACE}-{SPAN}-00")]
+METHOD = "/acme.orders.v1.OrderService/CreateOrder"
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("OTEL_TRACES_SAMPLER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER"):
+        monkeypatch.delenv(name, raising=False)
+    token = otel_context.attach(otel_context.Context())
+    yield
+    otel_context.detach(token)
+
+
+@pytest.fixture
+def exporter() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def telemetry(exporter: InMemorySpanExporter) -> Telemetry:
+    return Telemetry.for_tests(exporter)
+
+
+def only(exporter: InMemorySpanExporter, name: str) -> ReadableSpan:
+    (span,) = [span for span in exporter.get_finished_spans() if span.name == name]
+    return span
+
+
+def new_meta() -> FactMeta:
+    return FactMeta(id=uuid.uuid4().bytes)
+
+
+def test_one_trace_from_the_call_to_the_reaction(
+    telemetry: Telemetry, exporter: InMemorySpanExporter
+) -> None:
+    call = telemetry.server_call(METHOD, SAMPLED)
+    meta = new_meta()
+    with telemetry.send("orders") as send:
+        send.fill(meta)
+        send.placed(3, "orders/3@0123456789abcdef:1-1")
+    call.end(grpc.StatusCode.OK)
+    otel_context.attach(otel_context.Context())
+    answer = new_meta()
+    with (
+        telemetry.process("orders", 3, "shipments.ship", meta, "o-1"),
+        telemetry.send("shipments") as send,
+    ):
+        send.fill(answer)
+
+    server = only(exporter, "acme.orders.v1.OrderService/CreateOrder")
+    sent = only(exporter, "send orders")
+    processed = only(exporter, "process orders")
+    answered = only(exporter, "send shipments")
+    assert [span.kind for span in (server, sent, processed, answered)] == [
+        SpanKind.SERVER,
+        SpanKind.PRODUCER,
+        SpanKind.CONSUMER,
+        SpanKind.PRODUCER,
+    ]
+    assert server.parent is not None
+    assert f"{server.parent.span_id:016x}" == SPAN
+    for parent, child in ((server, sent), (sent, processed), (processed, answered)):
+        assert child.parent is not None
+        assert child.parent.span_id == parent.context.span_id
+        assert f"{child.context.trace_id:032x}" == TRACE
+    assert [link.context.span_id for link in processed.links] == [sent.context.span_id]
+    assert meta.trace_state == "a=1,b=2"
+    assert meta.trace_flags == 1
+    assert answer.span_id == answered.context.span_id.to_bytes(8)
+
+
+def test_attributes_are_those_of_the_conventions(
+    telemetry: Telemetry, exporter: InMemorySpanExporter
+) -> None:
+    call = telemetry.server_call(METHOD, [])
+    meta = new_meta()
+    with telemetry.send("orders") as send:
+        send.fill(meta)
+        send.placed(3, "p")
+    with telemetry.process("orders", 3, "shipments.ship", meta, "o-1"):
+        pass
+    call.end(grpc.StatusCode.NOT_FOUND, NotFound("order", "x"))
+
+    fact = str(uuid.UUID(bytes=meta.id))
+    server = only(exporter, METHOD[1:])
+    assert server.attributes == {
+        "rpc.system.name": "grpc",
+        "rpc.method": "acme.orders.v1.OrderService/CreateOrder",
+        "rpc.response.status_code": "NOT_FOUND",
+    }
+    assert server.status.status_code is StatusCode.UNSET
+    assert only(exporter, "send orders").attributes == {
+        "messaging.system": "redis",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": "orders",
+        "messaging.destination.partition.id": "3",
+        "messaging.message.id": fact,
+        "factfold.position": "p",
+    }
+    assert only(exporter, "process orders").attributes == {
+        "messaging.system": "redis",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": "orders",
+        "messaging.destination.partition.id": "3",
+        "messaging.consumer.group.name": "shipments.ship",
+        "messaging.message.id": fact,
+        "factfold.key": "o-1",
+    }
+
+
+def test_a_server_fault_marks_the_span(
+    telemetry: Telemetry, exporter: InMemorySpanExporter
+) -> None:
+    telemetry.server_call(METHOD, []).end(grpc.StatusCode.INTERNAL, KeyError("k"))
+    span = only(exporter, METHOD[1:])
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes is not None
+    assert span.attributes["error.type"] == "INTERNAL"
+    assert [event.name for event in span.events] == ["exception"]
+
+
+def test_an_exception_marks_a_send_and_is_raised(
+    telemetry: Telemetry, exporter: InMemorySpanExporter
+) -> None:
+    with pytest.raises(NotFound), telemetry.send("orders"):
+        raise NotFound("order", "x")
+    span = only(exporter, "send orders")
+    assert span.attributes is not None
+    assert span.attributes["error.type"] == "NotFound"
+    assert not span.events
+
+
+def test_a_failed_process_ends_once(telemetry: Telemetry, exporter: InMemorySpanExporter) -> None:
+    with telemetry.process("orders", 0, "g", new_meta(), "k") as process:
+        process.failed(ValueError("poison"))
+    assert only(exporter, "process orders").status.status_code is StatusCode.ERROR
+
+
+def test_an_unknown_method_has_no_name_of_its_own(
+    telemetry: Telemetry, exporter: InMemorySpanExporter
+) -> None:
+    telemetry.server_call("/x.Y/guess", [], known=False).end(grpc.StatusCode.UNAUTHENTICATED)
+    assert only(exporter, "_OTHER").attributes == {
+        "rpc.system.name": "grpc",
+        "rpc.method": "_OTHER",
+        "rpc.response.status_code": "UNAUTHENTICATED",
+    }
+
+
+def test_a_replay_is_a_new_root_linked_to_the_old_traces(
+    telemetry: Telemetry, exporter: InMemorySpanExporter
+) -> None:
+    metas = []
+    for _ in range(130):
+        metas.append(new_meta())
+        with telemetry.send("orders") as send:
+            send.fill(metas[-1])
+    exporter.clear()
+    with (
+        telemetry.replay("orders", 1, "g", metas) as replay,
+        telemetry.process("orders", 1, "g", metas[0], "k", replay),
+    ):
+        assert get_current_span().get_span_context().trace_id == replay.context.trace_id
+    process, root = exporter.get_finished_spans()
+    assert root.parent is None
+    assert len(root.links) == 128
+    assert root.attributes is not None
+    assert root.attributes["messaging.batch.message_count"] == 130
+    assert process.parent is not None
+    assert process.parent.span_id == root.context.span_id
+    assert process.links[0].context.trace_id == int.from_bytes(metas[0].trace_id)
+    assert process.context.trace_id != process.links[0].context.trace_id
+
+
+@pytest.mark.parametrize("make", ["unsampled", "idle"])
+def test_an_unsampled_trace_is_handed_on_and_not_recorded(
+    make: str, telemetry: Telemetry, exporter: InMemorySpanExporter
+) -> None:
+    telemetry = telemetry if make == "unsampled" else Telemetry()
+    metadata = UNSAMPLED if make == "unsampled" else SAMPLED
+    call = telemetry.server_call(METHOD, metadata)
+    meta = new_meta()
+    with telemetry.send("orders") as send:
+        send.fill(meta)
+    assert to_metadata(from_metadata(metadata)) == metadata  # type: ignore[arg-type]
+    assert (meta.trace_id.hex(), meta.span_id.hex()) == (TRACE, SPAN)
+    assert meta.trace_flags == (0 if make == "unsampled" else 1)
+    assert telemetry.client_call(METHOD).metadata == metadata
+    call.end(grpc.StatusCode.OK)
+    with telemetry.process("orders", 0, "g", meta, "k"):
+        assert get_current_span().get_span_context().trace_id == int(TRACE, 16)
+    assert not exporter.get_finished_spans()
+
+
+def test_the_sampler_decides_for_roots_only() -> None:
+    exporter = InMemorySpanExporter()
+    telemetry = Telemetry.for_tests(exporter, ParentBasedTraceIdRatio(0.0))
+    telemetry.server_call(METHOD, []).end(grpc.StatusCode.OK)
+    assert not exporter.get_finished_spans()
+    telemetry.server_call(METHOD, SAMPLED).end(grpc.StatusCode.OK)
+    assert len(exporter.get_finished_spans()) == 1
+
+
+def test_a_sampler_that_ignores_the_parent_is_asked() -> None:
+    exporter = InMemorySpanExporter()
+    telemetry = Telemetry.for_tests(exporter, ALWAYS_ON)
+    telemetry.server_call(METHOD, UNSAMPLED).end(grpc.StatusCode.OK)
+    assert len(exporter.get_finished_spans()) == 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"00-{TRACE}-{SPAN}",
+        f"00-{TRACE.upper()}-{SPAN}-01",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"ff-{TRACE}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN}-01-more",
+        "x",
+        "",
+    ],
+)
+def test_a_broken_traceparent_starts_a_new_trace(header: str) -> None:
+    assert from_metadata([("traceparent", header)]) is None
+
+
+def test_a_later_version_of_traceparent_may_be_longer() -> None:
+    assert from_metadata([("traceparent", f"01-{TRACE}-{SPAN}-01-more")]) is not None
+
+
+def test_metrics_by_their_standard_names() -> None:
+    reader = InMemoryMetricReader()
+    telemetry = Telemetry.for_tests(InMemorySpanExporter(), metric_reader=reader)
+    telemetry.lag("view", "orders", lambda: [("orders", 0, 7)])
+    telemetry.lag("reaction", "announce", lambda: [("orders", 1, 2)])
+    telemetry.count("factfold.log.alarms", kind="gap")
+    call = telemetry.server_call(METHOD, [])
+    with telemetry.send("orders") as send:
+        send.placed(1, "p")
+    with telemetry.process("orders", 1, "g", new_meta(), "k"):
+        pass
+    call.end(grpc.StatusCode.UNAVAILABLE)
+
+    data = reader.get_metrics_data()
+    assert data is not None
+    found = {}
+    for scope in data.resource_metrics[0].scope_metrics:
+        for metric in scope.metrics:
+            points = [dict(point.attributes or {}) for point in metric.data.data_points]
+            found[metric.name] = (metric.unit, points)
+    assert found["rpc.server.call.duration"] == (
+        "s",
+        [
+            {
+                "rpc.system.name": "grpc",
+                "rpc.method": METHOD[1:],
+                "rpc.response.status_code": "UNAVAILABLE",
+                "error.type": "UNAVAILABLE",
+            }
+        ],
+    )
+    unit, (attributes,) = found["messaging.client.operation.duration"]
+    assert (unit, attributes["messaging.destination.partition.id"]) == ("s", "1")
+    assert "factfold.position" not in attributes
+    assert found["messaging.process.duration"][0] == "s"
+    assert found["factfold.view.lag"][1] == [
+        {
+            "factfold.view.name": "orders",
+            "messaging.destination.name": "orders",
+            "messaging.destination.partition.id": "0",
+        }
+    ]
+    assert found["factfold.reaction.lag"][0] == "{fact}"
+    assert found["factfold.log.alarms"][1] == [{"kind": "gap"}]
+
+
+def test_nothing_is_exported_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    telemetry = Telemetry.from_environment("orders")
+    assert not telemetry.client_call(METHOD).metadata
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert not Telemetry.from_environment("orders").client_call(METHOD).metadata
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        (
+            "OTEL_TRACES_EXPORTER",
+            "zipkin",
+            "OTEL_TRACES_EXPORTER is 'zipkin': write otlp, console or none",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "carrier-pigeon",
+            "the OTLP protocol 'carrier-pigeon' is unknown: write grpc or http/protobuf",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "http/protobuf",
+            "the OTLP protocol http/protobuf needs a package that is not installed: "
+            "install opentelemetry-exporter-otlp-proto-http",
+        ),
+    ],
+)
+def test_an_exporter_that_is_not_there_is_one_line(
+    variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as refusal:
+        Telemetry.from_environment("orders")
+    assert str(refusal.value) == message
+
+
+def test_a_collector_that_hangs_costs_only_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)
+        monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "10")
+        telemetry = Telemetry.from_environment("orders")
+        begin = time.monotonic()
+        for _ in range(1000):
+            telemetry.send("orders").end()
+        assert time.monotonic() - begin < 1
+        telemetry.shutdown(0.3)
+        assert time.monotonic() - begin < 2
+    assert telemetry.dropped == 1000

@@ -1,0 +1,1 @@
+"""The command line of factfold. It contains no service code."""

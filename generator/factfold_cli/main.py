@@ -1,0 +1,54 @@
+"""`factfold`: the group of all commands, and how a command ends."""
+
+import sys
+from typing import NoReturn
+
+import click
+
+from factfold_cli.lazy import LazyGroup
+
+cli = LazyGroup(
+    "factfold",
+    """Makes services that share facts instead of databases, and runs them.
+
+    \b
+    Example:
+      factfold new orders --language python
+    """,
+    {
+        "new": ("factfold_cli.new", "Make the repository of a new service."),
+        "add": ("factfold_cli.add", "Add something to the repository of a service."),
+        "up": ("factfold_cli.up", "Run services, with a Redis and a trace receiver."),
+        "demo": ("factfold_cli.demo", "Make two services, run them and show one trace of both."),
+        "redis": ("factfold_cli.redis_command", "Run a Redis server of one's own."),
+    },
+)
+click.version_option(package_name="factfold", message="%(package)s %(version)s")(cli)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs `factfold` and ends the process: 0 done, 1 failed, 2 usage; errors are one line."""
+    try:
+        sys.exit(cli.main(arguments, prog_name="factfold", standalone_mode=False))
+    except click.ClickException as error:
+        _end(_one_line(error), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _end("interrupted", 1)
+    except OSError as error:
+        _end(f"{error.filename or 'system'}: {error.strerror or error}", 1)
+
+
+def _one_line(error: click.ClickException) -> str:
+    words = " ".join(error.format_message().split())
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{words.rstrip('.')}; see {error.ctx.command_path} --help"
+    return words
+
+
+def _end(message: str, code: int) -> NoReturn:
+    click.echo(f"factfold: {message}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

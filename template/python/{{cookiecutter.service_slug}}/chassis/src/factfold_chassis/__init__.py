@@ -1,0 +1,14 @@
+"""The factfold chassis: a service that shares facts instead of databases."""
+
+from factfold_chassis.calls import Appended, Change, Command, Handler, Query, Watch, command, query
+from factfold_chassis.calls import watch as watch
+from factfold_chassis.errors import (
+    ChassisError,
+    FailedPrecondition,
+    InvalidRequest,
+    NotFound,
+    VersionConflict,
+)
+from factfold_chassis.facts import Fact, Position
+from factfold_chassis.reactions.declare import Append, Outputs, Reacting, Reaction, reaction
+from factfold_chassis.views.declare import Fold, Table, View, fold

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from factfold.v1 import options_pb2
 from google.protobuf.descriptor import Descriptor, FileDescriptor, MethodDescriptor
@@ -13,6 +14,10 @@ from google.protobuf.message_factory import GetMessageClass
 from factfold_chassis.errors import WiringError
 
 DEFAULT_PARTITIONS = 4
+# types-protobuf types the options of generated code, protoc's own .pyi does not.
+_STREAM: Any = options_pb2.stream
+_EVENT: Any = options_pb2.event
+_KEY: Any = options_pb2.key
 _STREAM_NAME = re.compile(r"[a-z0-9.-]{1,64}")
 
 
@@ -93,9 +98,9 @@ class Contract:
 
     def _read_stream(self, file: FileDescriptor, *, own: bool) -> None:
         options = file.GetOptions()
-        if not options.HasExtension(options_pb2.stream):
+        if not options.HasExtension(_STREAM):
             return
-        declared = options.Extensions[options_pb2.stream]
+        declared: options_pb2.Stream = options.Extensions[_STREAM]
         if not _STREAM_NAME.fullmatch(declared.name):
             raise WiringError(
                 f"{file.name}: the stream name {declared.name!r} must be 1 to 64 characters "
@@ -107,7 +112,7 @@ class Contract:
         stream = StreamSpec(declared.name, partitions, declared.versioned, own)
         self.streams[stream.name] = stream
         for message in file.message_types_by_name.values():
-            if message.GetOptions().HasExtension(options_pb2.event):
+            if message.GetOptions().HasExtension(_EVENT):
                 event = _event(message, stream)
                 stream.events[event.name] = self.events[event.name] = event
 
@@ -116,7 +121,7 @@ def _event(message: Descriptor, stream: StreamSpec) -> EventSpec:
     keys = [
         field.name
         for field in message.fields
-        if field.GetOptions().Extensions[options_pb2.key]
+        if field.GetOptions().Extensions[_KEY]
         and field.type == field.TYPE_STRING
         and not field.is_repeated
     ]

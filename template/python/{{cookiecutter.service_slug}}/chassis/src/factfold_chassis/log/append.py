@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 
-from hiredis import pack_command
-
 from factfold_chassis.errors import (
     ChassisError,
     InvalidRequest,
@@ -21,7 +19,14 @@ from factfold_chassis.errors import (
     VersionConflict,
 )
 from factfold_chassis.facts import MAX_KEY_BYTES, Position, partition_of
-from factfold_chassis.log.link import Argument, Link, LinkLost, Redis, persist
+from factfold_chassis.log.link import (
+    Argument,
+    Link,
+    LinkLost,
+    Redis,
+    pack_command,
+    persist,
+)
 from factfold_chassis.log.scripts import APPEND
 from factfold_chassis.log.streams import Keys
 
@@ -180,9 +185,11 @@ class Appender:
 
     async def flush(self, timeout: float) -> None:
         """Wait until nothing waits, then give up what is left."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        while self._waiting and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.01)
+        waiting = [unit.done for lane in self._lanes for unit in lane.pending]
+        for lane in self._lanes:
+            waiting += [unit.done for batch in lane.window for unit in batch.units]
+        if waiting:
+            await asyncio.wait(waiting, timeout=timeout)
         for lane in self._lanes:
             reason = "the service is shutting down"
             self._give_up(lane, reason)
@@ -327,9 +334,7 @@ class Appender:
                 fact = unit.facts[0]
                 self._finish(
                     unit,
-                    VersionConflict(
-                        self.stream, fact.key, fact.expected_version or 0, int(actual)
-                    ),
+                    VersionConflict(self.stream, fact.key, fact.expected_version or 0, int(actual)),
                 )
                 continue
             n += len(unit.facts)

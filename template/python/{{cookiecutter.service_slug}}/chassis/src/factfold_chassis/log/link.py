@@ -9,9 +9,9 @@ import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
-from hiredis import pack_command
+import hiredis
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -21,6 +21,9 @@ CONNECT_TIMEOUT = 2.0
 REPLY_TIMEOUT = 5.0
 
 Argument = str | bytes | int
+
+# One command in Redis' protocol.
+pack_command = cast(Callable[[tuple[Argument, ...]], bytes], hiredis.pack_command)
 
 
 class LinkLost(Exception):
@@ -32,7 +35,7 @@ class Redis:
 
     def __init__(self, url: str):
         # Retries are ours: redis-py's would send an XADD twice (docs/protocol.md, Append).
-        self._pool = ConnectionPool.from_url(
+        self._pool: Any = ConnectionPool.from_url(
             url,
             protocol=2,
             socket_timeout=None,
@@ -67,7 +70,7 @@ class Link:
         await self.send_packed(b"".join(map(pack_command, commands)))
 
     async def send_packed(self, packed: bytes) -> None:
-        """Write what hiredis.pack_command made. Raises LinkLost."""
+        """Write what pack_command made. Raises LinkLost."""
         try:
             await self._connection.send_packed_command([packed], check_health=False)
         except (RedisError, OSError) as error:
@@ -87,14 +90,18 @@ class Link:
         except (RedisError, OSError) as error:
             raise LinkLost(_reason(error)) from error
 
-    async def call(self, *command: Argument) -> Any:
-        """Send one command and wait for its reply, REPLY_TIMEOUT at most."""
+    async def receive_soon(self) -> Any:
+        """The next reply; LinkLost if it takes longer than REPLY_TIMEOUT."""
         try:
             async with asyncio.timeout(REPLY_TIMEOUT):
-                await self.send(command)
                 return await self.receive()
         except TimeoutError:
             raise LinkLost(f"no reply within {REPLY_TIMEOUT:g} s") from None
+
+    async def call(self, *command: Argument) -> Any:
+        """Send one command and wait for its reply, REPLY_TIMEOUT at most."""
+        await self.send(command)
+        return await self.receive_soon()
 
 
 def _reason(error: BaseException) -> str:
@@ -123,9 +130,7 @@ class Backoff:
         await asyncio.sleep(longest * random.uniform(0.5, 1.0))
 
 
-async def persist(
-    work: Callable[[], Awaitable[None]], on_loss: Callable[[str, int], None]
-) -> None:
+async def persist(work: Callable[[], Awaitable[None]], on_loss: Callable[[str, int], None]) -> None:
     """Run `work` until it returns, again after each lost link."""
     loop = asyncio.get_running_loop()
     backoff = Backoff(on_loss)

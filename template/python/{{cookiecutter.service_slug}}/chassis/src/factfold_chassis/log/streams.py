@@ -116,5 +116,3 @@ async def wait_for_stream(redis: Redis, stream: str) -> list[Head]:
 def _waiting_for_redis(reason: str, attempt: int) -> None:
     if attempt == 1 or attempt % 30 == 0:
         logger.warning("waiting for Redis: %s", reason)
-
-

@@ -1,0 +1,260 @@
+"""What a handler is given: a command appends, a query reads, a watch follows."""
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from factfold_chassis.errors import (
+    Draining,
+    FailedPrecondition,
+    InvalidRequest,
+    NotReady,
+    OtherEpoch,
+    Unavailable,
+)
+from factfold_chassis.facts import (
+    Entry,
+    Fact,
+    Position,
+    format_positions,
+    parse_positions,
+    split_id,
+)
+from factfold_chassis.ids import derived_id
+from factfold_chassis.log.link import LinkLost
+from factfold_chassis.log.streams import Keys
+from factfold_chassis.views.declare import Table
+from factfold_chassis.views.engine import Place
+from factfold_chassis.views.tables import Rows
+
+if TYPE_CHECKING:
+    from factfold_chassis.core import Core
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+Row = TypeVar("Row", bound=Message)
+Event = TypeVar("Event", bound=Message)
+
+MAX_REQUEST_ID = 128  # characters
+WATCH_BATCH = 500  # facts read at once while a watch catches up
+
+
+@dataclass(frozen=True, slots=True)
+class Appended(Generic[Event]):
+    """What an append put into the log, now or when the command came first."""
+
+    event: Event
+    version: int  # of the key after it; 0 on streams without versions
+    position: Position
+    repeated: bool  # the request_id was known: nothing was appended now
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One fact, as a watch sees it."""
+
+    event: Message
+    fact: Fact
+    position: str  # token: resume behind this fact
+
+
+class Query:
+    """A query reads derived state and touches no network."""
+
+    def __init__(self, core: "Core"):
+        self._core = core
+
+    def rows(self, table: Table[Row]) -> Rows[Row]:
+        return self._core.view_of(table).tables[table]
+
+    def position(self, table: Table[Any]) -> str:
+        """Token of what `table` contains now, for a watch or for factfold-at-least."""
+        return self._core.view_of(table).position
+
+
+class Command(Query):
+    """A command decides and appends.
+
+    With a `request_id` in its request it may be repeated, through any instance: what was
+    appended the first time is found again, and nothing is appended twice.
+    """
+
+    def __init__(self, core: "Core", request: Message):
+        super().__init__(core)
+        self.request_id: str = getattr(request, "request_id", "")
+        if len(self.request_id) > MAX_REQUEST_ID:
+            raise InvalidRequest("request_id", f"must have at most {MAX_REQUEST_ID} characters")
+        self._places: dict[tuple[str, int], Position] = {}
+        self._behind: Counter[tuple[str, str]] = Counter()
+
+    def new_id(self, stream: str = "") -> str:
+        """The id of a new aggregate: the same one when the command is repeated."""
+        return derived_id(stream or self._core.own_stream, self.request_id or str(uuid.uuid4()))
+
+    async def append(
+        self, event: Event, *more: Message, expected_version: int | None = None
+    ) -> Appended[Event]:
+        """Append events of one key, all or nothing, to the stream that declares them.
+
+        Args:
+            expected_version: the key's version that the decision was made on; 0: there is no
+                such key yet. Streams declared versioned need it, others do not take it.
+
+        Returns:
+            of the last fact the version and position; of the first the event.
+
+        Raises:
+            VersionConflict: another command came first.
+            LogUnreachable, LogFull, QueueFull, OutcomeUnknown, LogReplaced, InvalidRequest
+        """
+        appended = await self._core.append(
+            event,
+            more,
+            expected_version,
+            request_id=self.request_id,
+            behind=self._behind,
+        )
+        place = appended.position
+        self._places[place.stream, place.partition] = place
+        return appended
+
+    @property
+    def positions(self) -> str:
+        """Token of what this command appended; empty if nothing."""
+        return format_positions(self._places.values())
+
+
+class Watch(Query):
+    """A watch follows the service's own stream."""
+
+    def __init__(self, core: "Core"):
+        super().__init__(core)
+        self.last_position = ""
+
+    async def changes(self, after: str = "", *, stream: str = "") -> AsyncIterator[Change]:
+        """Each fact behind the token `after` (empty: behind none), then each new one.
+
+        Facts of one key come in order; none is left out or sent twice. A fact comes once this
+        instance has folded it. Facts of types that the contract does not declare are passed over.
+
+        Raises:
+            Draining: the service ends; its position is where to resume.
+            InvalidRequest, OtherEpoch, FailedPrecondition: the token cannot be resumed from.
+        """
+        core, self.last_position = self._core, after
+        name = stream or core.own_stream
+        events = core.contract.streams[name].events
+        view = core.owner
+        places = [place for place in view.places() if place.stream == name]
+        ends = _resume(places, after)
+        news = asyncio.Event()
+        core.journal.watch(news)
+        try:
+            while True:
+                news.clear()
+                for place in places:
+                    async for entry in self._behind(place, ends[place.partition]):
+                        fact = Fact(name, place.partition, place.epoch, entry)
+                        ends[place.partition] = fact.position
+                        self.last_position = format_positions(end for end in ends if end.n)
+                        spec = events.get(fact.type)
+                        if spec is None:
+                            continue
+                        try:
+                            event = spec.message.FromString(fact.data)
+                        except DecodeError:
+                            continue
+                        yield Change(event, fact, self.last_position)
+                if core.draining.is_set():
+                    raise Draining(self.last_position)
+                if any(place not in view.places() for place in places):
+                    raise NotReady(f"view {view.view.name} is being rebuilt")
+                await news.wait()
+        finally:
+            core.journal.unwatch(news)
+
+    async def _behind(self, place: Place, end: Position) -> AsyncGenerator[Entry]:
+        """The entries of one partition behind `end` that this instance has folded."""
+        while end.n < place.anchor.n:
+            entries = self._core.journal.recent(place.stream, place.partition, end.n)
+            if entries is None:
+                entries = await self._read(place, end)
+            for entry in entries:
+                ms, n = split_id(entry[0])
+                if n > place.anchor.n:
+                    return
+                end = Position(place.stream, place.partition, place.epoch, ms, n)
+                yield entry
+
+    async def _read(self, place: Place, end: Position) -> list[Entry]:
+        log = Keys(place.stream, place.partition)["log"]
+        try:
+            async with self._core.redis.link() as link:
+                entries: list[Entry] = await link.call(
+                    "XRANGE", log, f"({end.ms}-{end.n}", "+", "COUNT", WATCH_BATCH
+                )
+        except LinkLost as error:
+            raise Unavailable(
+                f"the log of stream {place.stream} cannot be read ({error}); "
+                "watch again from factfold-position",
+                position=self.last_position,
+            ) from None
+        if not entries or split_id(entries[0][0])[1] != end.n + 1:
+            raise FailedPrecondition(
+                f"facts behind {end} are no longer in the log; "
+                "list again and watch from the position that comes with it"
+            )
+        return entries
+
+
+def _resume(places: list[Place], after: str) -> list[Position]:
+    """Where a watch begins in each partition."""
+    ends = [Position(place.stream, place.partition, place.epoch, 0, 0) for place in places]
+    for position in parse_positions(after, "after"):
+        if not places or position.stream != places[0].stream:
+            continue
+        if position.partition >= len(places):
+            raise InvalidRequest("after", f"there is no partition {position.partition}")
+        place = places[position.partition]
+        if position.epoch != place.epoch:
+            raise OtherEpoch(str(position), str(place.position))
+        ends[position.partition] = position
+    return ends
+
+
+Kind = Literal["command", "query", "watch"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Handler:
+    """The code behind one RPC; its name is the RPC's in snake case."""
+
+    kind: Kind
+    function: Callable[..., Any]
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+def command(function: Callable[[Request, Command], Awaitable[Response]]) -> Handler:
+    """Declare the handler of an RPC that may append."""
+    return Handler("command", function)
+
+
+def query(function: Callable[[Request, Query], Response]) -> Handler:
+    """Declare the handler of an RPC without side effects. A plain function: it cannot wait."""
+    return Handler("query", function)
+
+
+def watch(function: Callable[[Request, Watch], AsyncIterator[Response]]) -> Handler:
+    """Declare the handler of an RPC that streams changes."""
+    return Handler("watch", function)

@@ -1,0 +1,1 @@
+"""Code that answers facts, exactly once in what it appends."""

@@ -1,0 +1,1 @@
+"""Derived state: tables folded from streams, and tables derived from those."""

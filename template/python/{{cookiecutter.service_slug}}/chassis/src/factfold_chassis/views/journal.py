@@ -1,0 +1,79 @@
+"""What an owner remembers of its own streams: request ids, and the newest facts."""
+
+import asyncio
+from collections import deque
+
+from factfold.v1.fact_pb2 import FactMeta
+from google.protobuf.message import DecodeError
+
+from factfold_chassis.facts import Entry, split_id
+
+REQUESTS_PER_KEY = 64
+RECENT = 1024  # facts of a partition
+_REQUEST_ID_TAG = b"\x4a"  # FactMeta.request_id: without this byte there is none
+
+
+class Journal:
+    """Fed by the view that folds the service's own streams.
+
+    `answered` makes a repeated command give the original answer; `recent` feeds watches without
+    a read for each of them.
+    """
+
+    def __init__(self) -> None:
+        self._requests: dict[tuple[str, str], deque[tuple[str, bytes]]] = {}
+        self._recent: dict[tuple[str, int], deque[Entry]] = {}
+        self._watching: set[asyncio.Event] = set()
+
+    def clear(self) -> None:
+        self._requests.clear()
+        self._recent.clear()
+        self.wake()
+
+    def take(self, stream: str, partition: int, entries: list[Entry]) -> None:
+        """Remember a batch. Entries that cannot be read are passed over."""
+        for entry_id, fields in entries:
+            meta = fields[5] if len(fields) == 8 else b""
+            if _REQUEST_ID_TAG in meta:
+                try:
+                    request_id = FactMeta.FromString(meta).request_id
+                    key = fields[3].decode()
+                except (DecodeError, UnicodeDecodeError):
+                    continue
+                if request_id:
+                    known = self._requests.get((stream, key))
+                    if known is None:
+                        known = deque(maxlen=REQUESTS_PER_KEY)
+                        self._requests[stream, key] = known
+                    known.append((request_id, entry_id))
+        recent = self._recent.get((stream, partition))
+        if recent is None:
+            recent = self._recent[stream, partition] = deque(maxlen=RECENT)
+        recent.extend(entries)
+        self.wake()
+
+    def answered(self, stream: str, key: str, request_id: str) -> list[bytes]:
+        """Entry ids of the facts of `key` that the command `request_id` appended, in order."""
+        known = self._requests.get((stream, key), ())
+        return [entry_id for request, entry_id in known if request == request_id]
+
+    def recent(self, stream: str, partition: int, after: int) -> list[Entry] | None:
+        """The facts behind n = `after`; None if they are not all remembered."""
+        recent = self._recent.get((stream, partition))
+        if not recent:
+            return None
+        first = split_id(recent[0][0])[1]
+        if first > after + 1:
+            return None
+        return [recent[at] for at in range(after + 1 - first, len(recent))]
+
+    def watch(self, event: asyncio.Event) -> None:
+        """Set `event` whenever something new is there, until `unwatch`."""
+        self._watching.add(event)
+
+    def unwatch(self, event: asyncio.Event) -> None:
+        self._watching.discard(event)
+
+    def wake(self) -> None:
+        for event in self._watching:
+            event.set()

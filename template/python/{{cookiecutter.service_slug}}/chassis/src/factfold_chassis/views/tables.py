@@ -1,0 +1,188 @@
+"""The rows of a running view."""
+
+import base64
+import binascii
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from factfold_chassis.views.declare import Aggregate, Join, Row, Table, View
+
+# Told of each change: key, row before, row after.
+Listener = Callable[[str, Any, Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    rows: list[Row]
+    next_token: str  # empty: this is the last page
+
+
+class Rows(Generic[Row]):
+    """The rows of one table, to read. A row is a value: do not change it."""
+
+    __slots__ = ("_listeners", "_ordered", "_rows", "_unordered")
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+        self._listeners: list[Listener] = []
+        # Keys in order, made when the first page is asked for: most tables never need it.
+        self._ordered: list[str] | None = None
+        self._unordered: list[str] = []
+
+    def get(self, key: str) -> Row | None:
+        return self._rows.get(key)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys, in no particular order."""
+        return iter(self._rows)
+
+    def page(self, size: int, token: str = "") -> Page[Row]:
+        """Up to `size` rows in the order of their keys, from where `token` ended.
+
+        Raises:
+            ValueError: the token is none that this method returned.
+        """
+        ordered = self._in_order()
+        start = bisect_right(ordered, _key_of(token)) if token else 0
+        rows: list[Row] = []
+        last = ""
+        while start < len(ordered) and len(rows) < size:
+            row = self._rows.get(ordered[start])
+            if row is not None:
+                last = ordered[start]
+                rows.append(row)
+            start += 1
+        return Page(rows, _token_of(last) if rows and start < len(ordered) else "")
+
+    def put(self, key: str, row: Row | None) -> None:
+        """Set or remove a row, and tell those that derive from it. For the engine."""
+        before = self._rows.get(key)
+        if row is not None:
+            self._rows[key] = row
+            if before is None and self._ordered is not None:
+                self._unordered.append(key)
+        elif before is not None:
+            del self._rows[key]
+        else:
+            return
+        for listener in self._listeners:
+            listener(key, before, row)
+
+    def listen(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    def _in_order(self) -> list[str]:
+        """Sorted keys; those of removed rows may still be among them."""
+        if self._ordered is None or len(self._ordered) > 2 * len(self._rows) + 1000:
+            self._ordered, self._unordered = sorted(self._rows), []
+        if self._unordered:
+            fresh, self._unordered = self._unordered, []
+            if len(fresh) > 100:
+                self._ordered = sorted({*self._ordered, *fresh})
+            else:
+                for key in fresh:
+                    at = bisect_right(self._ordered, key)
+                    if at == 0 or self._ordered[at - 1] != key:
+                        insort(self._ordered, key)
+        return self._ordered
+
+
+def _token_of(key: str) -> str:
+    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+
+
+def _key_of(token: str) -> str:
+    try:
+        return base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        raise ValueError("no page token of this service") from None
+
+
+class Tables:
+    """All tables of one view, with the derived ones wired to their sources."""
+
+    def __init__(self, view: View):
+        self._rows: dict[Table[Any], Rows[Any]] = {table: Rows() for table in view.tables}
+        for derived in view.derived:
+            if isinstance(derived, Join):
+                _Joined(derived, self)
+            else:
+                _Aggregated(derived, self)
+
+    def __getitem__(self, table: Table[Row]) -> Rows[Row]:
+        return self._rows[table]
+
+    def __iter__(self) -> Iterator[Table[Any]]:
+        return iter(self._rows)
+
+
+class _Joined:
+    """Keeps a join: each left row with the right row it points to."""
+
+    def __init__(self, join: Join[Any, Any, Any], tables: Tables):
+        self._join = join
+        self._left, self._right = tables[join.left], tables[join.right]
+        self._out = tables[join.table]
+        self._pointing: dict[str, set[str]] = {}  # key in right → keys in left
+        self._left.listen(self._left_changed)
+        self._right.listen(self._right_changed)
+
+    def _left_changed(self, key: str, before: Any, after: Any) -> None:
+        old = self._join.on(before) if before is not None else None
+        new = self._join.on(after) if after is not None else None
+        if old != new:
+            if old is not None:
+                self._pointing[old].discard(key)
+                if not self._pointing[old]:
+                    del self._pointing[old]
+            if new is not None:
+                self._pointing.setdefault(new, set()).add(key)
+        self._combine(key, after, new)
+
+    def _right_changed(self, key: str, before: Any, after: Any) -> None:
+        for left_key in self._pointing.get(key, ()):
+            self._combine(left_key, self._left.get(left_key), key)
+
+    def _combine(self, key: str, left: Any, right_key: str | None) -> None:
+        right = self._right.get(right_key) if right_key is not None else None
+        self._out.put(key, None if left is None else self._join.combine(left, right))
+
+
+class _Aggregated:
+    """Keeps an aggregate: the old row is taken out of its group, the new one put in."""
+
+    def __init__(self, aggregate: Aggregate[Any, Any], tables: Tables):
+        self._aggregate = aggregate
+        self._out = tables[aggregate.table]
+        self._sizes: dict[str, int] = {}
+        tables[aggregate.source].listen(self._changed)
+
+    def _changed(self, key: str, before: Any, after: Any) -> None:
+        if before is not None:
+            self._change(before, self._aggregate.remove, -1)
+        if after is not None:
+            self._change(after, self._aggregate.add, +1)
+
+    def _change(self, source: Any, change: Callable[[Any, Any], None], by: int) -> None:
+        group = self._aggregate.by(source)
+        if group is None:
+            return
+        size = self._sizes.pop(group, 0) + by
+        if size == 0:
+            self._out.put(group, None)
+            return
+        self._sizes[group] = size
+        row = self._aggregate.table.row()
+        present = self._out.get(group)
+        if present is not None:
+            row.CopyFrom(present)
+        change(row, source)
+        self._out.put(group, row)

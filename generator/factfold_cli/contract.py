@@ -90,5 +90,8 @@ def _streams(files: list[Any]) -> dict[str, str]:
     # Options are read with classes of this pool, the only ones that know the extension.
     options: Any = GetMessageClass(pool.FindMessageTypeByName("google.protobuf.FileOptions"))
     read = {file.name: options.FromString(file.options.SerializeToString()) for file in files}
-    return {path: each.Extensions[extension].name for path, each in read.items()
-            if each.HasExtension(extension)}
+    return {
+        path: each.Extensions[extension].name
+        for path, each in read.items()
+        if each.HasExtension(extension)
+    }

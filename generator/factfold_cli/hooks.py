@@ -12,7 +12,8 @@ def hook(language: str, name: str) -> ModuleType:
     """The hook `name`, such as "pre_gen_project", of the template of `language`, as a module."""
     path = template(language) / "hooks" / f"{name}.py"
     spec = spec_from_file_location(f"factfold_{language}_{name}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -7,6 +7,8 @@ from typing import Any
 
 from factfold_cli.errors import Failed, Refused
 from factfold_cli.hooks import hook
+from factfold_cli.render import variables
+from factfold_cli.templates import languages
 
 PATH = Path(".factfold/manifest.json")
 FORMAT = 1
@@ -23,11 +25,27 @@ def read(root: Path) -> dict[str, Any]:
         raise Refused(f"{str(root)!r} is no generated repository: it has no {PATH}") from error
     try:
         manifest: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise Failed(f"{str(root / PATH)!r} is no JSON ({error}); take it back from git") from error
-    if manifest.get("format") != FORMAT:
-        raise Refused(f"{str(root)!r} was made by a newer factfold; install that one")
-    return manifest
+        if manifest["format"] == FORMAT:
+            _check(manifest)
+            return manifest
+    except (ValueError, LookupError, TypeError) as error:
+        raise Failed(f"{str(root / PATH)!r} is damaged ({error}); take it back from git") from error
+    raise Refused(f"{str(root)!r} was made by another factfold; install the one that made it")
+
+
+def _check(manifest: Mapping[str, Any]) -> None:
+    """Raises ValueError or LookupError for a manifest that no generator wrote.
+
+    The manifest may be another team's, and its answers become names of files and of code.
+    """
+    language = manifest["language"]
+    if language not in languages():
+        raise ValueError(f"no such language: {language!r}")
+    context = variables(language, manifest["answers"])
+    if wrong := hook(language, "pre_gen_project").problem(context):
+        raise ValueError(wrong)
+    if missing := {"files", "generator", "subscriptions"} - manifest.keys():
+        raise ValueError(f"it says nothing of {', '.join(sorted(missing))}")
 
 
 def write(root: Path, manifest: Mapping[str, Any]) -> None:
@@ -37,7 +55,10 @@ def write(root: Path, manifest: Mapping[str, Any]) -> None:
 
 def entry(root: Path, manifest: Mapping[str, Any], path: str, zone: str) -> dict[str, str]:
     """What a manifest says of the file at `path` in `zone`."""
-    return {"sha256": hook(manifest["language"], "post_gen_project").sha256(root / path), "zone": zone}
+    return {
+        "sha256": hook(manifest["language"], "post_gen_project").sha256(root / path),
+        "zone": zone,
+    }
 
 
 def root_here() -> Path:

@@ -158,7 +158,9 @@ def _report(made: Path, target: Path, dry_run: bool) -> dict[str, Any]:
 
 def _test_command(made: Path) -> str:
     """The second fenced sh block of the repository's README, one line."""
-    blocks = re.findall(r"^```sh\n(.*?)\n```$", (made / "README.md").read_text("utf-8"), re.M | re.S)
+    blocks = re.findall(
+        r"^```sh\n(.*?)\n```$", (made / "README.md").read_text("utf-8"), re.M | re.S
+    )
     return str(blocks[1])
 
 

@@ -3,8 +3,6 @@
 import contextlib
 import json
 import logging
-import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -54,7 +52,9 @@ def render(language: str, answers: Mapping[str, str], work: Path) -> Path:
                 default_config={"replay_dir": str(work / "replay")},
             )
     except (CookiecutterException, TemplateError) as error:
-        raise Failed(f"the template {language} does not render, nothing was made: {error}") from error
+        raise Failed(
+            f"the template {language} does not render, nothing was made: {error}"
+        ) from error
     return Path(made)
 
 
@@ -110,7 +110,9 @@ def _ended_as_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:

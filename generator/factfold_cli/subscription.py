@@ -42,11 +42,17 @@ def subscribe(root: Path, source: Path, home: Path) -> list[str]:
         if (root / path).exists() and (root / path).read_bytes() != content:
             raise Refused(f"{path!r} exists and comes from elsewhere; move it first")
     written = copied | _parts(root, ours, theirs, foreign)
-    _write(root, ours, written, set(copied), {
-        "contract": {path: hashlib.sha256(copied[path]).hexdigest() for path in copied},
-        "name": name,
-        "source": Path(os.path.relpath(source.resolve(), home.resolve())).as_posix(),
-    })
+    _write(
+        root,
+        ours,
+        written,
+        set(copied),
+        {
+            "contract": {path: hashlib.sha256(copied[path]).hexdigest() for path in copied},
+            "name": name,
+            "source": Path(os.path.relpath(source.resolve(), home.resolve())).as_posix(),
+        },
+    )
     return sorted(written)
 
 
@@ -70,6 +76,8 @@ def _parts(
 ) -> dict[str, bytes]:
     """The files that a subscription adds, by path, under names that are free in `root`."""
     package = [word for word in contract.package.split(".") if not re.fullmatch(r"v\d+\w*", word)]
+    if not package or not all(word.isidentifier() for word in _stubs(contract).split(".")):
+        raise Refused(f"{contract.path!r} is no path of a Python module; rename it there")
     ident = package[-1]
     for prefix in ("", f"{ident}_"):
         made = _rendered(ours, theirs, contract, ident, prefix)
@@ -95,7 +103,7 @@ def _rendered(
             "name": their["service_slug"],
             "one": (prefix + one)[:LONGEST_NAME].rstrip("_"),
             "many": (prefix + many)[:LONGEST_NAME].rstrip("_"),
-            "stubs": contract.path.removesuffix(".proto").replace("-", "_").replace("/", "."),
+            "stubs": _stubs(contract),
         },
     }
     env = create_env_with_context(context)
@@ -111,6 +119,11 @@ def _rendered(
     }
 
 
+def _stubs(contract: Contract) -> str:
+    """The module that protoc makes of the contract."""
+    return contract.path.removesuffix(".proto").replace("-", "_").replace("/", ".") + "_pb2"
+
+
 def _write(
     root: Path,
     manifest: dict[str, Any],
@@ -121,12 +134,7 @@ def _write(
     zones = variables(manifest["language"], {})["_zones"]
     zone_of = hook(manifest["language"], "post_gen_project").zone_of
     new = [path for path in written if not (root / path).exists()]
-    absent = {
-        folder
-        for path in new
-        for folder in (root / path).parents
-        if not folder.exists()
-    }
+    absent = {folder for path in new for folder in (root / path).parents if not folder.exists()}
     try:
         for path in new:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -138,10 +146,14 @@ def _write(
             for path in written
         }
         subscriptions = [*manifest["subscriptions"], subscription]
-        manifests.write(root, manifest | {
-            "files": files,
-            "subscriptions": sorted(subscriptions, key=lambda each: str(each["name"])),
-        })
+        manifests.write(
+            root,
+            manifest
+            | {
+                "files": files,
+                "subscriptions": sorted(subscriptions, key=lambda each: str(each["name"])),
+            },
+        )
     except BaseException:
         for path in new:
             (root / path).unlink(missing_ok=True)

@@ -17,8 +17,19 @@ from urllib.parse import unquote
 MANIFEST = Path(".factfold/manifest.json")
 BASE = Path(".factfold/base")
 
-# What checks leave behind in a template that they ran in. Files first, then whole folders.
-CACHES = ("*.pyc", ".coverage", ".DS_Store", "__pycache__", "*_cache", "*.egg-info", ".tox", ".venv")
+# What checks leave behind in a template that they ran in. Files and whole folders.
+CACHES = (
+    "*.pyc",
+    ".coverage",
+    ".DS_Store",
+    "__pycache__",
+    ".*_cache",
+    "*.egg-info",
+    ".gen-*",
+    ".redis",
+    ".tox",
+    ".venv",
+)
 PRODUCTS = ("gen", "build", "dist", "chassis/build", "chassis/dist")
 
 
@@ -52,7 +63,7 @@ def files_of(root: Path) -> list[str]:
 
 
 def zone_of(path: str, zones: Mapping[str, list[str]]) -> str:
-    """"tool", "shared" or "team": who owns the file at `path`."""
+    """ "tool", "shared" or "team": who owns the file at `path`."""
     for zone, patterns in zones.items():
         if any(fnmatch(path, pattern) for pattern in patterns):
             return zone

@@ -119,7 +119,8 @@ def _out_of_wheel() -> Path:
     return target
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nothing listens on now."""
     # Below the ports that systems give to outgoing connections: a client that keeps connecting
     # while the server is down is otherwise given the server's port one day, meets itself there,
     # and keeps the server from starting again.
@@ -144,7 +145,7 @@ def start(
     """
     binary = find()
     for _ in range(10):
-        server = RedisServer(binary, data_dir, fsync, port or _free_port(), extra)
+        server = RedisServer(binary, data_dir, fsync, port or free_port(), extra)
         try:
             server.start_again()
             return server
@@ -178,6 +179,10 @@ class RedisServer:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
+    @property
+    def running(self) -> bool:
+        return bool(self.pid) and _runs(self.pid)
+
     def stop(self) -> None:
         """Ends the server and removes its folder if that is a temporary one."""
         keeper, self._keeper = self._keeper, None
@@ -206,9 +211,8 @@ class RedisServer:
             answer = b""
         if not answer:
             self.stop()
-            raise ServerError(
-                f"Data folder {self.data_dir} is used by another server: end that one first"
-            )
+            folder = self.data_dir
+            raise ServerError(f"Data folder {folder} is used by another server: end that one first")
         self.pid = int(answer)
         self._wait_until_ready()
 
@@ -277,7 +281,7 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def kept(command: Sequence[str], end_seconds: float = _END_SECONDS) -> list[str]:
+def kept(command: Sequence[str], end_seconds: float) -> list[str]:
     """The command to run instead, with a pipe as stdin and `start_new_session`.
 
     What it starts ends (SIGTERM, and SIGKILL after `end_seconds`) when that pipe closes or the

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from factfold_cli import redis_server
 
 

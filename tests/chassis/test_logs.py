@@ -8,10 +8,11 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from factfold_chassis.logs import configure
-from factfold_chassis.settings import Settings
 from opentelemetry import context as otel_context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
+
+from factfold_chassis.logs import configure
+from factfold_chassis.settings import Settings
 
 URL = "redis://me:s%40c%22ret@127.0.0.1:6379/0"
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+
 from factfold_chassis.errors import SettingsError
 from factfold_chassis.settings import Settings
 

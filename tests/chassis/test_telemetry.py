@@ -10,16 +10,17 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-from factfold.v1.fact_pb2 import FactMeta
-from factfold_chassis.errors import NotFound, SettingsError
-from factfold_chassis.telemetry import Telemetry
-from factfold_chassis.telemetry.context import from_metadata, to_metadata
 from opentelemetry import context as otel_context
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBasedTraceIdRatio
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
+
+from factfold.v1.fact_pb2 import FactMeta
+from factfold_chassis.errors import NotFound, SettingsError
+from factfold_chassis.telemetry import Telemetry
+from factfold_chassis.telemetry.context import from_metadata, to_metadata
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = [("traceparent", f"00-{TRACE}-{SPAN}-01"), ("tracestate", "a=1,b=2")]

@@ -1,0 +1,300 @@
+"""The append path against a real server, and one that is killed, stopped or full."""
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import redis.asyncio
+
+from factfold_chassis.contract import StreamSpec
+from factfold_chassis.errors import (
+    ChassisError,
+    InvalidRequest,
+    LogFull,
+    LogReplaced,
+    OutcomeUnknown,
+    QueueFull,
+    Unavailable,
+    VersionConflict,
+)
+from factfold_chassis.facts import Position, new_meta, partition_of
+from factfold_chassis.log.append import Appender, NewFact
+from factfold_chassis.log.link import Redis
+from factfold_chassis.log.streams import create_stream
+from factfold_chassis.testing import redis_server as servers
+
+ORDERS = StreamSpec("orders", 4, versioned=True, own=True)
+
+
+def fact(key: str, expected: int | None = None, data: bytes = b"x" * 50) -> NewFact:
+    meta = new_meta("/orders").SerializeToString()
+    return NewFact(key, "shop.v1.OrderPlaced", meta, data, expected)
+
+
+class Alarms(list[str]):
+    def __call__(self, text: str) -> None:
+        self.append(text)
+
+
+@asynccontextmanager
+async def appending(
+    url: str, *, timeout: float = 2.0, limit: int = 10_000, alarms: Alarms | None = None
+) -> AsyncIterator[Appender]:
+    redis = Redis(url)
+    epochs = await create_stream(redis, ORDERS, expect=False)
+    appender = Appender(
+        redis, "orders", epochs, timeout=timeout, limit=limit,
+        max_fact_bytes=1 << 20, alarm=alarms if alarms is not None else Alarms(),
+    )  # fmt: skip
+    work = asyncio.create_task(appender.run())
+    try:
+        yield appender
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+async def log(client: redis.asyncio.Redis) -> list[tuple[int, str, str]]:
+    """(partition, entry id, key) of everything in the log."""
+    found = []
+    for partition in range(ORDERS.partitions):
+        for entry_id, fields in await client.xrange(f"{{orders/{partition}}}:log"):
+            found.append((partition, entry_id.decode(), fields[b"key"].decode()))
+    return found
+
+
+async def test_a_position_is_where_the_fact_is(server, client):
+    async with appending(server.url) as appender:
+        positions = await asyncio.gather(*(appender.append([fact(f"k{i}")]) for i in range(500)))
+    entries = await log(client)
+    at = {(p, entry_id): key for p, entry_id, key in entries}
+    assert len(entries) == 500
+    for i, position in enumerate(positions):
+        assert position.partition == partition_of(f"k{i}", 4)
+        assert at[position.partition, f"{position.ms}-{position.n}"] == f"k{i}"
+    for partition in range(4):
+        numbers = [int(e.split("-")[1]) for p, e, _ in entries if p == partition]
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_an_entry_has_the_four_fields_in_order(server, client):
+    async with appending(server.url) as appender:
+        position = await appender.append([fact("k", data=b"payload")])
+    (entry,) = await client.execute_command(
+        "XRANGE", f"{{orders/{position.partition}}}:log", "-", "+"
+    )
+    names = list(entry[1])
+    assert names == [b"type", b"key", b"meta", b"data"]
+    assert entry[1][b"data"] == b"payload"
+
+
+async def test_callers_share_a_call(server, client):
+    async with appending(server.url) as appender:
+        await appender.append([fact("warm")])
+        before = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+        await asyncio.gather(*(appender.append([fact("same-key")]) for _ in range(200)))
+        after = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    assert after - before <= 5
+
+
+async def test_a_stale_version_alone_is_refused(server, client):
+    async with appending(server.url) as appender:
+        await asyncio.gather(*(appender.append([fact(f"k{i}", 0)]) for i in range(100)))
+        results = await asyncio.gather(
+            *(appender.append([fact(f"k{i}", 0 if i == 50 else 1)]) for i in range(100)),
+            return_exceptions=True,
+        )
+    refused = [i for i, result in enumerate(results) if isinstance(result, Exception)]
+    assert refused == [50]
+    assert str(results[50]) == (
+        "'k50' of stream orders is at version 1, not 0; nothing was appended; "
+        "read it again and decide anew"
+    )
+    assert Counter(key for _, _, key in await log(client))["k50"] == 1
+
+
+async def test_the_facts_of_one_append_are_all_or_nothing(server, client):
+    async with appending(server.url) as appender:
+        await appender.append([fact("k", 0), fact("k", 1)])
+        with pytest.raises(VersionConflict):
+            await appender.append([fact("k", 2), fact("k", 2)])
+        await appender.append([fact("k", 2)])
+    assert len(await log(client)) == 3
+
+
+async def test_a_batch_that_comes_twice_is_appended_once(server, client):
+    """The connection breaks between execution and reply, with batches in flight."""
+    async with appending(server.url) as appender:
+        for _ in range(20):
+            appends = [
+                asyncio.ensure_future(appender.append([fact(f"k{i}")])) for i in range(300)
+            ]
+            await asyncio.sleep(0.002)
+            await client.client_kill_filter(_type="normal", skipme=True)
+            await asyncio.gather(*appends)
+    entries = await log(client)
+    assert len(entries) == 20 * 300
+    assert set(Counter(key for _, _, key in entries).values()) == {20}
+
+
+async def test_a_flushed_script_cache_loses_and_doubles_nothing(server, client):
+    async with appending(server.url) as appender:
+        for _ in range(20):
+            appends = [
+                asyncio.ensure_future(appender.append([fact(f"k{i}")])) for i in range(100)
+            ]
+            await client.script_flush()
+            await asyncio.gather(*appends)
+    assert len(await log(client)) == 2000
+
+
+async def test_three_kills_of_redis_lose_and_double_nothing_acknowledged():
+    with servers.start(fsync="always") as server:
+        acknowledged: dict[str, Position] = {}
+        unknown: set[str] = set()
+        stop = asyncio.Event()
+
+        async def caller(appender: Appender, name: int) -> None:
+            count = 0
+            while not stop.is_set():
+                count += 1
+                key = f"{name}-{count}"
+                try:
+                    acknowledged[key] = await appender.append([fact(key, 0)])
+                except OutcomeUnknown:
+                    unknown.add(key)
+                except Unavailable:
+                    await asyncio.sleep(0.05)
+
+        async with appending(server.url, timeout=0.5) as appender:
+            callers = [asyncio.create_task(caller(appender, name)) for name in range(64)]
+            for _ in range(3):
+                await asyncio.sleep(0.5)
+                server.kill()
+                await asyncio.sleep(1.0)
+                await asyncio.to_thread(server.start_again)
+            await asyncio.sleep(1.0)
+            stop.set()
+            await asyncio.gather(*callers)
+        async with redis.asyncio.Redis.from_url(server.url, protocol=2) as client:
+            entries = await log(client)
+    counted = Counter(key for _, _, key in entries)
+    assert len(acknowledged) > 1000
+    assert not [key for key, count in counted.items() if count > 1]
+    assert not acknowledged.keys() - counted.keys()
+    assert not counted.keys() - acknowledged.keys() - unknown
+    at = {key: (partition, entry_id) for partition, entry_id, key in entries}
+    for key, position in acknowledged.items():
+        assert at[key] == (position.partition, f"{position.ms}-{position.n}")
+
+
+async def test_a_stopped_redis_gives_unknown_outcomes_and_comes_back():
+    with servers.start() as server:
+        async with appending(server.url, timeout=0.3) as appender:
+            await appender.append([fact("before")])
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                with pytest.raises(OutcomeUnknown) as unknown:
+                    await appender.append([fact("during")])
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+            assert "repeat the command with the same request_id" in str(unknown.value)
+            for attempt in range(50):
+                try:
+                    await appender.append([fact("after")])
+                    break
+                except Unavailable:
+                    assert attempt < 49
+        async with redis.asyncio.Redis.from_url(server.url, protocol=2) as client:
+            keys = Counter(key for _, _, key in await log(client))
+    assert keys["before"] == 1
+    assert keys["during"] <= 1
+
+
+async def test_a_full_redis_is_an_error_and_writing_resumes():
+    with servers.start() as server:
+        async with (
+            redis.asyncio.Redis.from_url(server.url, protocol=2) as client,
+            appending(server.url) as appender,
+        ):
+            await appender.append([fact("k")])
+            await client.config_set("maxmemory", 1)
+            results = await asyncio.gather(
+                *(appender.append([fact(f"k{i}")]) for i in range(1000)), return_exceptions=True
+            )
+            assert all(isinstance(result, LogFull) for result in results)
+            assert "out of memory; nothing was appended" in str(results[0])
+            await client.config_set("maxmemory", 0)
+            await appender.append([fact("k")])
+            assert len(await log(client)) == 2
+
+
+async def test_a_replaced_log_refuses_appends(server, client):
+    alarms = Alarms()
+    async with appending(server.url, alarms=alarms) as appender:
+        await appender.append([fact("k")])
+        await client.flushall()
+        for _ in range(2):
+            with pytest.raises(LogReplaced, match="factfold stream recreate orders"):
+                await appender.append([fact("k")])
+    assert len(alarms) == 1
+    assert await client.dbsize() == 0
+
+
+async def test_a_rolled_back_log_is_reported_and_takes_new_facts(server, client):
+    alarms = Alarms()
+    async with appending(server.url, alarms=alarms) as appender:
+        await appender.append([fact("k")])
+        partition = partition_of("k", 4)
+        producers = f"{{orders/{partition}}}:producers"
+        for name in await client.hkeys(producers):
+            if name != b"_":
+                await client.hdel(producers, name)
+        position = await appender.append([fact("k")])
+    assert position.n == 2
+    assert len(alarms) == 1
+    assert "was rolled back: batch 1 was acknowledged, the last one there is 0" in alarms[0]
+
+
+async def test_a_foreign_entry_stops_the_appender(server, client):
+    alarms = Alarms()
+    async with appending(server.url, alarms=alarms) as appender:
+        position = await appender.append([fact("k")])
+        key = f"{{orders/{position.partition}}}:log"
+        await client.execute_command("XADD", key, "9999999999999-1", "a", "b")
+        with pytest.raises(LogReplaced, match="entries that no appender wrote"):
+            await appender.append([fact("k")])
+    assert len(alarms) == 1
+
+
+async def test_refused_before_they_are_sent(server):
+    async with appending(server.url, limit=10) as appender:
+        with pytest.raises(InvalidRequest, match="a key has 1 to 512 bytes, this one 0"):
+            await appender.append([fact("")])
+        with pytest.raises(InvalidRequest, match="must share their key"):
+            await appender.append([fact("a"), fact("b")])
+        with pytest.raises(InvalidRequest, match="a fact has at most 1048576 bytes"):
+            await appender.append([fact("a", data=b"x" * (1 << 20))])
+        results = await asyncio.gather(
+            *(appender.append([fact("k")]) for _ in range(20)), return_exceptions=True
+        )
+    assert [type(result) for result in results[10:]] == [QueueFull] * 10
+    assert not [result for result in results[:10] if isinstance(result, ChassisError)]
+
+
+async def test_producers_idle_for_a_week_are_forgotten_and_reactions_are_not(server, client):
+    async with appending(server.url) as appender:
+        await appender.append([fact("k")])
+        producers = f"{{orders/{partition_of('k', 4)}}}:producers"
+        await client.hset(
+            producers, mapping={"old": "1000|1;1;1;1;;", "svc.group/orders/0/e": "1000|7|"}
+        )
+        for _ in range(50):
+            await appender.append([fact("k")])
+        left = await client.hkeys(producers)
+    assert b"old" not in left
+    assert b"svc.group/orders/0/e" in left

@@ -69,7 +69,7 @@ class NotFound(ChassisError):
     code = grpc.StatusCode.NOT_FOUND
 
     def __init__(self, what: str, key: str) -> None:
-        super().__init__(f"there is no {what} {key!r}")
+        super().__init__(f"there is no {what} {_short(key)!r}")
 
 
 class FailedPrecondition(ChassisError):
@@ -106,7 +106,7 @@ class VersionConflict(ChassisError):
 
     def __init__(self, stream: str, key: str, expected: int, actual: int) -> None:
         super().__init__(
-            f"{key!r} of stream {stream} is at version {actual}, not {expected}; "
+            f"{_short(key)!r} of stream {stream} is at version {actual}, not {expected}; "
             "nothing was appended; read it again and decide anew"
         )
         self.stream = stream
@@ -189,3 +189,7 @@ class Draining(Unavailable):
         super().__init__(
             "the service is shutting down; watch again from factfold-position", position=position
         )
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= 80 else f"{key[:79]}…"

@@ -1,0 +1,119 @@
+"""The gRPC server: health, reflection, one list of interceptors, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from factfold_chassis.boundary import BehindHealth, Boundary
+from factfold_chassis.calls import Handler
+from factfold_chassis.contract import MethodSpec
+from factfold_chassis.errors import SettingsError
+from factfold_chassis.rpc import generic_handlers
+from factfold_chassis.settings import Settings
+from factfold_chassis.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from factfold_chassis.core import Core
+
+log = logging.getLogger("factfold.server")
+
+_LOOK_EVERY = 0.5  # seconds: how often a service that waits looks what it waits for
+
+
+class Server:
+    """Serves from `start` on; health follows `core.ready`.
+
+    `address` is host:port once it has started.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        wired: Sequence[tuple[MethodSpec, Handler]],
+        interceptors: Iterable[grpc.aio.ServerInterceptor],
+        settings: Settings,
+        telemetry: Telemetry,
+    ) -> None:
+        self.address = ""
+        self._core = core
+        self._settings = settings
+        self._boundary = Boundary(telemetry, [method.path for method, _ in wired])
+        self._services = sorted({method.service for method, _ in wired})
+        self._health = health.aio.HealthServicer()
+        self._news = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+        self._server = grpc.aio.server(
+            interceptors=[self._boundary, *map(BehindHealth, interceptors)],
+            # Two processes on one port would share its calls without either noticing.
+            options=[("grpc.so_reuseport", 0)],
+        )
+        self._server.add_generic_rpc_handlers(tuple(generic_handlers(core, settings, wired)))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+        )
+
+    async def start(self) -> None:
+        """Listen. Raises SettingsError if the address cannot be had."""
+        await self._set_health(serving=False)
+        listen = self._settings.listen
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError:
+            raise SettingsError(
+                f"FACTFOLD_LISTEN: {listen} cannot be listened on; is another process there?"
+            ) from None
+        self.address = f"{listen.rpartition(':')[0]}:{port}"
+        await self._server.start()
+        self._core.on_ready_change.append(lambda _: self._news.set())
+        self._following = asyncio.create_task(self._follow())
+
+    async def drain(self, timeout: float) -> None:
+        """Take no more calls and let those under way finish, `timeout` seconds at most.
+
+        Watches end at once, with the position to resume from.
+        """
+        if self._following is not None:
+            self._following.cancel()
+        # A health watcher that does not read must not hold up the end.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._health.enter_graceful_shutdown(), min(1.0, timeout))
+        self._core.drain()
+        stopping = asyncio.create_task(self._server.stop(timeout))
+        await asyncio.sleep(0)
+        await self._boundary.idle(timeout)
+        # What is left are health watches and reflection, which never end by themselves.
+        await self._server.stop(None)
+        await stopping
+
+    async def _follow(self) -> None:
+        serving, said = False, ""
+        while True:
+            self._news.clear()
+            ready = self._core.ready
+            if ready != serving:
+                serving, said = ready, ""
+                await self._set_health(serving=ready)
+                if ready:
+                    log.info("serving", extra={"address": self.address})
+                else:
+                    log.error("not serving", extra={"reason": self._core.status})
+            elif not ready and self._core.status != said:
+                said = self._core.status
+                log.info("waiting", extra={"reason": said, "address": self.address})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), None if ready else _LOOK_EVERY)
+
+    async def _set_health(self, *, serving: bool) -> None:
+        statuses = health_pb2.HealthCheckResponse
+        status = statuses.SERVING if serving else statuses.NOT_SERVING
+        for name in ("", *self._services):
+            await self._health.set(name, status)

@@ -1,0 +1,253 @@
+"""A service: put together from its packages, and run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import inspect
+import logging
+import os
+import pkgutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Self
+
+import grpc
+from google.protobuf.descriptor import FileDescriptor
+
+from factfold_chassis import logs
+from factfold_chassis.calls import Handler
+from factfold_chassis.contract import Contract, MethodSpec
+from factfold_chassis.core import Core
+from factfold_chassis.errors import StartError, WiringError
+from factfold_chassis.reactions.declare import Reaction
+from factfold_chassis.server import Server
+from factfold_chassis.settings import Settings
+from factfold_chassis.telemetry import Telemetry
+from factfold_chassis.views.declare import Fold
+
+log = logging.getLogger("factfold.service")
+
+EXIT_USAGE = 2
+# Of the drain timeout, for calls under way; the rest is for the log and for spans.
+_CALLS_SHARE, _LOG_SHARE = 0.7, 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What a service consists of.
+
+    Args:
+        name: of the service, as in a fact's source and in traces.
+        contract: descriptors of its own contract's files.
+        subscriptions: descriptors of other services' contracts.
+        parts: packages; every handler, fold and reaction found in their modules is wired.
+        interceptors: see every call but health checks, the first one outermost.
+    """
+
+    name: str
+    contract: Sequence[FileDescriptor]
+    subscriptions: Sequence[FileDescriptor] = ()
+    parts: Sequence[ModuleType] = ()
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+
+    def wire(self) -> Wired:
+        """Import the parts and fit them to the contract.
+
+        Raises:
+            WiringError: an RPC without handler, a handler without RPC, or one of another kind.
+        """
+        wired = Wired(self.name, Contract(self.contract, self.subscriptions))
+        handlers: dict[str, Handler] = {}
+        for part in _found(self.parts):
+            if isinstance(part, Fold):
+                wired.folds.append(part)
+            elif isinstance(part, Reaction):
+                wired.reactions.append(part)
+            elif handlers.setdefault(_plain(part.name), part) is not part:
+                raise WiringError(f"two handlers are named {part.name}: remove one")
+        for method in wired.contract.methods:
+            handler = handlers.pop(_plain(method.name), None)
+            wired.methods.append((method, _fitting(method, handler)))
+        for handler in handlers.values():
+            raise WiringError(
+                f"the handler {handler.name} answers no RPC: name it after one of the contract's"
+            )
+        return wired
+
+
+@dataclass(frozen=True)
+class Wired:
+    """A service's parts, found and checked against its contract."""
+
+    name: str
+    contract: Contract
+    folds: list[Fold[Any, Any]] = field(default_factory=list)
+    reactions: list[Reaction] = field(default_factory=list)
+    methods: list[tuple[MethodSpec, Handler]] = field(default_factory=list)
+
+
+class Running:
+    """A service that runs in the present event loop, from entering to leaving `async with`.
+
+    `settings` and `telemetry` are by default those of the environment. Entering does not wait
+    until the service is ready: `core.wait_ready` does.
+
+    Raises:
+        StartError: on entering; the service cannot run as it is.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        settings: Settings | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self.settings = settings or Settings.from_environment(os.environ)
+        self.telemetry = telemetry or Telemetry.from_environment(service.name)
+        wired = service.wire()
+        self.core = Core(
+            wired.name,
+            wired.contract,
+            wired.folds,
+            wired.reactions,
+            self.settings,
+            self.telemetry,
+        )
+        self._server = Server(
+            self.core, wired.methods, service.interceptors, self.settings, self.telemetry
+        )
+
+    @property
+    def address(self) -> str:
+        """host:port of the gRPC server."""
+        return self._server.address
+
+    async def __aenter__(self) -> Self:
+        self.telemetry.activate()
+        log.info("starting", extra={"redis": self.settings.redis_address})
+        try:
+            await self._server.start()
+            await self.core.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Drain and end, within `settings.drain_timeout`."""
+        loop = asyncio.get_running_loop()
+        total = self.settings.drain_timeout
+        end = loop.time() + total
+        await self._server.drain(_CALLS_SHARE * total)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(_LOG_SHARE * total, end - loop.time() - 1)):
+                await self.core.close(_LOG_SHARE * total)
+        await asyncio.to_thread(self.telemetry.shutdown, max(0.1, end - loop.time()))
+
+
+def run(service: Service) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+
+    What keeps the service from starting is one line on stderr and exit code 2.
+    """
+    try:
+        settings = Settings.from_environment(os.environ)
+        logs.configure(settings)
+        telemetry = Telemetry.from_environment(service.name)
+        telemetry.install()
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(service, settings, telemetry))
+    except StartError as error:
+        print(f"{service.name}: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE) from None
+
+
+async def _serve(service: Service, settings: Settings, telemetry: Telemetry) -> None:
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def end(number: signal.Signals) -> None:
+        log.info("ending", extra={"signal": number.name, "within_s": settings.drain_timeout})
+        asked.set()
+        for each in signals:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+
+    for each in signals:
+        loop.add_signal_handler(each, end, each)
+    async with Running(service, settings, telemetry):
+        await asked.wait()
+    log.info("ended")
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _found(parts: Sequence[ModuleType]) -> Iterator[Handler | Fold[Any, Any] | Reaction]:
+    """Each once, also if several modules import it, in an order that does not change."""
+    seen: set[int] = set()
+    for part in parts:
+        for module in _modules(part):
+            for value in vars(module).values():
+                if isinstance(value, Handler | Fold | Reaction) and id(value) not in seen:
+                    seen.add(id(value))
+                    yield value
+
+
+def _modules(part: ModuleType) -> Iterator[ModuleType]:
+    yield part
+    if hasattr(part, "__path__"):
+        for name in sorted(found.name for found in pkgutil.iter_modules(part.__path__)):
+            yield from _modules(importlib.import_module(f"{part.__name__}.{name}"))
+
+
+def _fitting(method: MethodSpec, handler: Handler | None) -> Handler:
+    if method.client_streaming:
+        raise WiringError(f"{method.path}: streams of requests are not supported: send one request")
+    kind = "watch" if method.server_streaming else "query" if method.idempotent else "command"
+    form, fits = _FORMS[kind]
+    if handler is None:
+        name = "".join(f"_{c.lower()}" if c.isupper() else c for c in method.name).strip("_")
+        raise WiringError(
+            f"{method.path} has no handler: write @{kind} {form} {name}(request, call)"
+        )
+    if handler.kind != kind:
+        why = {
+            "watch": "streams its answers",
+            "query": "is marked NO_SIDE_EFFECTS",
+            "command": "is not marked idempotency_level = NO_SIDE_EFFECTS",
+        }[kind]
+        raise WiringError(
+            f"{method.path} {why}: its handler must be a @{kind}, not a @{handler.kind}"
+        )
+    if not fits(handler.function):
+        raise WiringError(f"the handler {handler.name} is a @{kind}: it must be {form}")
+    return handler
+
+
+_FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "command": ("async def", inspect.iscoroutinefunction),
+    "query": (
+        "def",
+        lambda f: not (inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f)),
+    ),
+    "watch": ("async def with yield", inspect.isasyncgenfunction),
+}
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()

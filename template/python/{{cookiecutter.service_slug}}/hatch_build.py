@@ -11,24 +11,25 @@ from typing import Any
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+KINDS = ("python", "mypy", "grpc_python", "mypy_grpc")
+
 
 def generate(root: Path) -> None:
     """Replaces root/gen, or leaves it as it is and ends the process if a contract has an error."""
     protos = root / "protos"
     contracts = sorted(str(path) for path in protos.rglob("*.proto"))
-    # The plugin lies beside the interpreter, which need not be on PATH.
-    search = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
-    plugin = shutil.which("protoc-gen-mypy_grpc", path=search)
+    # The plugins lie beside the interpreter, which need not be on PATH.
+    path = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
     with TemporaryDirectory(prefix=".gen-", dir=root) as made:
         command = [
             *(sys.executable, "-m", "grpc_tools.protoc"),
             f"--proto_path={protos}",
             f"--proto_path={root / 'chassis' / 'protos'}",
-            f"--plugin=protoc-gen-mypy_grpc={plugin}",
-            *(f"--{kind}_out={made}" for kind in ("python", "pyi", "grpc_python", "mypy_grpc")),
+            *(f"--{kind}_out={made}" for kind in KINDS),
             *contracts,
         ]
-        done = subprocess.run(command, capture_output=True, text=True)
+        environment = os.environ | {"PATH": path}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
             sys.exit(f"protos/ does not compile, gen/ is unchanged:\n{done.stderr.strip()}")
         shutil.rmtree(root / "gen", ignore_errors=True)

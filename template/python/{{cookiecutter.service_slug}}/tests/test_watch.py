@@ -1,12 +1,22 @@
+from collections.abc import AsyncIterator
+
 from factfold_chassis.testing import Running
 
 from service import contract
 
-SECONDS = 10
+
+def watch(
+    running: Running,
+    after: str = "",
+) -> AsyncIterator[contract.Watch{{cookiecutter.__plural}}Response]:
+    stub = contract.{{cookiecutter.aggregate}}ServiceStub(running.channel)
+    request = contract.Watch{{cookiecutter.__plural}}Request(
+        after=after,
+    )
+    return aiter(stub.Watch{{cookiecutter.__plural}}(request, timeout=10))
 
 
 async def test_changes_arrive_from_the_first_fact_on(running: Running) -> None:
-    stub = contract.{{cookiecutter.aggregate}}ServiceStub(running.channel)
     created = contract.{{cookiecutter.aggregate}}Created(
         id="1",
         name="one",
@@ -16,41 +26,21 @@ async def test_changes_arrive_from_the_first_fact_on(running: Running) -> None:
         name="two",
     )
     await running.publish(created, expected_version=0)
-    changes = aiter(
-        stub.Watch{{cookiecutter.__plural}}(
-            contract.Watch{{cookiecutter.__plural}}Request(),
-            timeout=SECONDS,
-        ),
-    )
+    changes = watch(running)
     assert (await anext(changes)).created == created
     await running.publish(renamed, expected_version=1)
     assert (await anext(changes)).renamed == renamed
 
 
 async def test_a_watch_resumes_behind_a_position(running: Running) -> None:
-    stub = contract.{{cookiecutter.aggregate}}ServiceStub(running.channel)
     await running.publish(
         contract.{{cookiecutter.aggregate}}Created(id="1"),
         expected_version=0,
     )
-    first = await anext(
-        aiter(
-            stub.Watch{{cookiecutter.__plural}}(
-                contract.Watch{{cookiecutter.__plural}}Request(),
-                timeout=SECONDS,
-            ),
-        ),
-    )
+    first = await anext(watch(running))
     await running.publish(
         contract.{{cookiecutter.aggregate}}Created(id="2"),
         expected_version=0,
     )
-    second = await anext(
-        aiter(
-            stub.Watch{{cookiecutter.__plural}}(
-                contract.Watch{{cookiecutter.__plural}}Request(after=first.position),
-                timeout=SECONDS,
-            ),
-        ),
-    )
+    second = await anext(watch(running, first.position))
     assert (first.created.id, second.created.id) == ("1", "2")

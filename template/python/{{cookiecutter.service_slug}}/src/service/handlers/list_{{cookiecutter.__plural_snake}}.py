@@ -25,5 +25,5 @@ def list_{{cookiecutter.__plural_snake}}(
     return contract.List{{cookiecutter.__plural}}Response(
         items=page.rows,
         next_page_token=page.next_token,
-        position=call.position,
+        position=call.position({{cookiecutter.__plural_snake}}.TABLE),
     )

@@ -1,0 +1,48 @@
+"""Fixtures of the testing kit: `pytest_plugins = ["factfold_chassis.testing.plugin"]`.
+
+A repository that uses `running` has a fixture `app` that returns its Service.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+import redis
+
+from factfold_chassis.service import Service
+from factfold_chassis.testing import redis_server as servers
+from factfold_chassis.testing.redis_server import RedisServer, ServerError
+from factfold_chassis.testing.running import Running
+from factfold_chassis.testing.spans import SpanRecorder
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis for these tests alone, never the one at FACTFOLD_REDIS_URL."""
+    try:
+        server = servers.start()
+    except ServerError as error:
+        pytest.fail(str(error), pytrace=False)
+    with server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of `redis_server`, with nothing in it."""
+    with redis.Redis.from_url(redis_server.url) as connection:
+        connection.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+def spans() -> SpanRecorder:
+    """The spans of `running`."""
+    return SpanRecorder()
+
+
+@pytest_asyncio.fixture
+async def running(app: Service, redis_url: str, spans: SpanRecorder) -> AsyncIterator[Running]:
+    """The service, ready, against an empty log."""
+    async with Running(app, redis_url, spans) as service:
+        yield service

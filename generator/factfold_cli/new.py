@@ -16,7 +16,7 @@ from factfold_cli.errors import Refused
 from factfold_cli.names import ANSWERS, problem, slug
 from factfold_cli.render import beside, exists, move, render, variables
 from factfold_cli.subscription import subscribe
-from factfold_cli.templates import languages, questions
+from factfold_cli.templates import languages, questions, title
 
 
 @click.command("new")
@@ -131,6 +131,8 @@ def _asked(language: str, answers: Mapping[str, str], variable: str, output: Pat
     except click.Abort as abort:
         if sys.stdin.isatty():
             raise
+        # The question waits at the end of its line.
+        click.echo(err=True)
         raise Refused(f"the input ends before the {variable}; or use --no-input") from abort
     return asked
 
@@ -165,7 +167,7 @@ def _test_command(made: Path) -> str:
 
 
 def _said(report: Mapping[str, Any]) -> str:
-    what = f"a {report['language']} service about {report['answers']['aggregate']} facts"
+    what = f"a {title(report['language'])} service about {report['answers']['aggregate']} facts"
     rows = [f"Made {report['folder']}, {what}: {len(report['files'])} files.", "", "Next:"]
     return "\n".join(rows + [f"  {line}" for line in report["next"]])
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 _INSTALLED = Path(__file__).parent / "share"
 SHARE = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[2]
@@ -12,8 +13,17 @@ PROTOS = SHARE / "protos"
 
 def languages() -> list[str]:
     """The languages that have a template, the default first."""
-    listed = json.loads((SHARE / "cookiecutter.json").read_text(encoding="utf-8"))
-    return list(listed["templates"])
+    return list(_listed())
+
+
+def title(language: str) -> str:
+    """How people write the language."""
+    return str(_listed()[language]["title"])
+
+
+def _listed() -> dict[str, Any]:
+    """The nested templates as plain cookiecutter offers them."""
+    return dict(json.loads((SHARE / "cookiecutter.json").read_text(encoding="utf-8"))["templates"])
 
 
 def template(language: str) -> Path:

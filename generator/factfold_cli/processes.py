@@ -53,5 +53,6 @@ async def run(
     if code:
         said = [line for line in lines if line] or [f"exit code {code}"]
         errors = [line for line in said if re.search(r"\berror\b", line, re.IGNORECASE)]
-        raise Failed(f"{failure}: {(errors or said)[-1]}")
+        why = re.sub(r"^error:\s*", "", (errors or said)[-1], flags=re.IGNORECASE)
+        raise Failed(f"{failure}: {why}")
     return lines

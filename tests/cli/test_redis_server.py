@@ -1,7 +1,9 @@
 """The embedded server, with real servers and real kills."""
 
 import contextlib
+import importlib.util
 import os
+import platform
 import signal
 import socket
 import stat
@@ -15,22 +17,13 @@ import pytest
 
 from factfold_cli import redis_server
 
+from .running import ends
+
 
 def call(server: redis_server.RedisServer, *words: str) -> bytes:
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
         connection.sendall(" ".join(words).encode() + b"\r\n")
         return connection.recv(65_536)
-
-
-def ends(pid: int) -> bool:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def fake_server(folder: Path, name: str, version: str) -> None:
@@ -222,8 +215,8 @@ def test_server_on_path_counts_from_6_2(
 ) -> None:
     fake_server(tmp_path, name, version)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(redis_server.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(redis_server.platform, "machine", lambda: "other")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(platform, "machine", lambda: "other")
     if taken:
         assert redis_server.find() == tmp_path / name
     else:
@@ -236,7 +229,7 @@ def test_server_on_path_counts_from_6_2(
 
 
 @pytest.mark.skipif(
-    sys.platform != "linux" or redis_server.platform.machine() != "x86_64",
+    sys.platform != "linux" or platform.machine() != "x86_64",
     reason="the wheel holds a server for Linux on x86-64",
 )
 def test_server_comes_out_of_the_wheel_where_nothing_is_installed(
@@ -244,7 +237,7 @@ def test_server_comes_out_of_the_wheel_where_nothing_is_installed(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(redis_server.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     found = redis_server.find()
     assert found.parent == tmp_path / "cache" / "factfold"
     assert list(found.parent.iterdir()) == [found]

@@ -1,0 +1,87 @@
+"""`factfold` as a user runs it: a process, its lines, and the processes below it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+FACTFOLD = (sys.executable, "-m", "factfold_cli")
+
+
+class Command:
+    """`factfold …` in a process of its own, with what it printed so far."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self._process = subprocess.Popen(
+            [*FACTFOLD, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self.pid = self._process.pid
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def line(self, holds: str, count: int = 1, seconds: float = 120) -> str:
+        """The `count`-th line that holds a text, waited for."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            ended = self._process.poll() is not None
+            found = [line for line in self.lines if holds in line]
+            if len(found) >= count:
+                return found[count - 1]
+            if ended and not self._reader.is_alive():
+                break
+            time.sleep(0.02)
+        pytest.fail(f"no line {holds!r} in:\n" + "\n".join(self.lines))
+
+    def send(self, number: signal.Signals) -> int:
+        """The exit code that follows the signal, unless it has ended already."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        return self.code()
+
+    def code(self) -> int:
+        """The exit code, waited for."""
+        code = self._process.wait(60)
+        self._reader.join(60)
+        return code
+
+
+def ends(pid: int, seconds: float = 30) -> bool:
+    """Whether a process that is no child of this one is gone, or soon will be."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def children(pid: int) -> set[int]:
+    """All processes below `pid`, however deep; from ps, so wherever there is one."""
+    rows = subprocess.run(
+        ["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout
+    below: dict[int, list[int]] = {}
+    for child, parent in (map(int, row.split()) for row in rows.splitlines()):
+        below.setdefault(parent, []).append(child)
+
+    def walk(parent: int) -> set[int]:
+        return {parent}.union(*(walk(child) for child in below.get(parent, [])))
+
+    return walk(pid) - {pid}

@@ -44,7 +44,6 @@ class Service:
         self._output = output
         self._state = ""
         self._process: asyncio.subprocess.Process | None = None
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, python: Path) -> None:
         paths = [str(self.folder.path / name) for name in ("src", "gen", "chassis/src")]
@@ -70,16 +69,19 @@ class Service:
             start_new_session=True,
             limit=_LONGEST_LINE,
         )
-        health = asyncio.create_task(self._watch_health())
-        self._tasks = [asyncio.create_task(self._read(self._process, health)), health]
+        self._health = asyncio.create_task(self._watch_health())
+        self._logs = asyncio.create_task(self._read(self._process, self._health))
 
     async def stop(self) -> None:
         """Lets it end gracefully, for a bounded time."""
         if self._process is None:
             return
+        # Its end is no news, and an open call would make gRPC write a line about it.
+        self._health.cancel()
+        await asyncio.wait([self._health])
         assert self._process.stdin is not None
         self._process.stdin.close()
-        await asyncio.wait(self._tasks)
+        await asyncio.wait([self._logs])
         self._process = None
 
     async def _read(self, process: asyncio.subprocess.Process, health: asyncio.Task[None]) -> None:

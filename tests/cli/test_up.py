@@ -1,0 +1,96 @@
+"""Generated services brought up, changed and ended."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from factfold_cli import redis_server
+from factfold_cli.demo_calls import Client
+from factfold_cli.errors import Failed
+from factfold_cli.traces import TraceStore
+
+from .running import Command, children, ends
+
+
+def address(command: Command, name: str) -> str:
+    return command.line(f"{name:<9} | 127.0.0.1:").split()[2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_services_come_up_answer_and_end_with_it(
+    factfold: Callable[..., Command], services: Path, number: signal.Signals
+) -> None:
+    command = factfold("up", "--traces", str(services))
+    for name in ("orders", "shipments"):
+        command.line(f"{address(command, name)} ready")
+    client = Client(address(command, "orders"), TraceStore())
+    made = client.call("CreateOrder", {"request_id": "one", "name": "Tea"})
+    with pytest.raises(Failed, match=r"^CreateOrder of 127.0.0.1:\d+: INVALID_ARGUMENT, .+$"):
+        client.call("CreateOrder", {"request_id": "two"})
+    client.close()
+    command.line(f"trace {made.trace_id}")
+    command.line("send shipments")
+    below = children(command.pid)
+    code = command.send(number)
+    assert all(map(ends, below))
+    if number != signal.SIGKILL:
+        assert code == 0
+        assert [line for line in command.lines if line.endswith(" ended")]
+
+
+def test_service_started_first_waits_for_the_other(
+    factfold: Callable[..., Command], services: Path
+) -> None:
+    with redis_server.start() as server:
+        shipments = factfold("up", str(services / "shipments"), FACTFOLD_REDIS_URL=server.url)
+        shipments.line(" not ready yet")
+        orders = factfold("up", str(services / "orders"), FACTFOLD_REDIS_URL=server.url)
+        orders.line(" ready")
+        shipments.line(" ready")
+        shipments.send(signal.SIGINT)
+        orders.send(signal.SIGINT)
+        assert server.running
+
+
+def test_changes_restart_the_service_that_changed(
+    factfold: Callable[..., Command], services: Path
+) -> None:
+    command = factfold("up", "--watch", str(services))
+    command.line(" ready", count=2)
+    handler = services / "orders" / "src" / "service" / "handlers" / "get_order.py"
+    handler.write_text(handler.read_text() + "\n")
+    command.line(f"orders    | {address(command, 'orders')} ready", count=2)
+
+    contract = services / "orders" / "protos" / "acme" / "orders" / "v1" / "contract.proto"
+    text = contract.read_text()
+    contract.write_text(text + "message Half {\n")
+    command.line("orders: no stubs were made: ")
+    stubs = services / "orders" / "gen" / "acme" / "orders" / "v1" / "contract_pb2.pyi"
+    assert "class Half" not in stubs.read_text()
+    contract.write_text(text + "message Half {}\n")
+    command.line(f"orders    | {address(command, 'orders')} ready", count=3)
+    assert "class Half" in stubs.read_text()
+    assert len([line for line in command.lines if line.startswith("shipments | 127")]) <= 3
+    assert command.send(signal.SIGINT) == 0
+
+
+def test_service_that_cannot_start_ends_it(
+    factfold: Callable[..., Command], services: Path
+) -> None:
+    (services / "orders" / "src" / "service" / "app.py").write_text("raise SystemExit('broken')\n")
+    command = factfold("up", str(services / "orders"))
+    assert command.line("broken") == "orders | broken"
+    assert command.code() == 1
+    assert command.lines[-1] == (
+        "factfold: every service has ended: the last lines of each say why"
+    )
+
+
+def test_folder_without_services_is_refused(
+    factfold: Callable[..., Command], tmp_path: Path
+) -> None:
+    command = factfold("up", str(tmp_path))
+    assert command.code() == 2
+    assert command.lines == [f"factfold: no service below {tmp_path}: make one with `factfold new`"]

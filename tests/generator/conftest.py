@@ -8,8 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import factfold_cli
 import pytest
+
+import factfold_cli
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHES = shutil.ignore_patterns("__pycache__", ".*_cache", ".tox", ".venv", "*.egg-info")

@@ -4,6 +4,7 @@ import json
 import keyword
 
 import pytest
+
 from factfold_cli.names import problem
 from factfold_cli.render import variables
 from factfold_cli.templates import languages, template
@@ -12,7 +13,8 @@ GOOD = {
     "a": ("a", "A", "AItems", "a_items", "a"),
     "a" * 60: ("a" * 60, "A" + "a" * 39, "A" + "a" * 39 + "s", "a" * 40 + "s", "a" * 60),
     "Größe": ("grosse", "Grosse", "Grosses", "grosses", "grosse"),
-    "stock keeper": ("stock-keeper", "StockKeeper", "StockKeepers", "stock_keepers", "stock_keeper"),
+    "stock keeper": ("stock-keeper", "StockKeeper", "StockKeepers", "stock_keepers",
+                     "stock_keeper"),
     "class": ("class", "ClassItem", "ClassItems", "class_items", "class_service"),
     "test": ("test", "TestItem", "TestItems", "test_items", "test_service"),
     "chassis": ("chassis", "ChassisItem", "ChassisItems", "chassis_items", "chassis_service"),
@@ -159,9 +161,7 @@ def test_a_description_is_one_printable_line() -> None:
 
     use = "use one line of text, 200 characters at most"
     assert why('Keeps "orders" & {{ more }}, 100 % <safe>') is None
-    assert why("a\nb") == (
-        f"the description 'a\\nb' has line breaks or control characters; {use}"
-    )
+    assert why("a\nb") == (f"the description 'a\\nb' has line breaks or control characters; {use}")
     assert why("a" * 201) == f"the description {'a' * 60 + '…'!r} has 201 characters; {use}"
 
 

@@ -18,11 +18,11 @@ USE_NAME = "use letters, digits, spaces, - and _, a letter first, 60 characters 
 def test_it_says_what_it_made_and_what_comes_next(user: User) -> None:
     made = user.factfold("new", "stock keeper", "--language", "python", "--no-input")
     assert (made.returncode, made.stderr) == (0, "")
-    files = len(json.loads((user.here / "stock-keeper/.factfold/manifest.json").read_text())["files"])
-    first, _, following, *commands = made.stdout.splitlines()
-    assert first == (
-        f"Made stock-keeper, a Python service about StockKeeper facts: {files} files."
+    files = len(
+        json.loads((user.here / "stock-keeper/.factfold/manifest.json").read_text())["files"]
     )
+    first, _, following, *commands = made.stdout.splitlines()
+    assert first == (f"Made stock-keeper, a Python service about StockKeeper facts: {files} files.")
     assert following == "Next:"
     enter, test, run = commands
     assert (enter, run) == ("  cd stock-keeper", "  factfold up")

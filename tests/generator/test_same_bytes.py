@@ -1,8 +1,6 @@
 """Plain cookiecutter and `factfold new` give the same repository, whatever lies in the template."""
 
 import json
-import os
-import subprocess
 from hashlib import sha256
 from pathlib import Path
 
@@ -112,7 +110,9 @@ def test_the_manifest_names_every_file_its_zone_and_hash(user: User) -> None:
         assert entry["sha256"] == sha256((root / path).read_bytes()).hexdigest()
     base = root / ".factfold/base"
     shared = {path for path, entry in files.items() if entry["zone"] == "shared"}
-    assert {path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file()} == shared
+    assert {
+        path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file()
+    } == shared
     assert all((base / path).read_bytes() == (root / path).read_bytes() for path in shared)
 
 

@@ -81,8 +81,11 @@ def write_manifest(root: Path, manifest: Mapping[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
     text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     new = path.with_suffix(".new")
-    new.write_text(text, encoding="utf-8", newline="\n")
-    new.replace(path)
+    try:
+        new.write_text(text, encoding="utf-8", newline="\n")
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def finish(root: Path, context: Mapping[str, Any]) -> None:

@@ -39,5 +39,8 @@ async def test_an_answer_is_not_answered(running: Running) -> None:
     )
     rows = running.rows({{cookiecutter.__plural_snake}}.TABLE)
     await running.eventually(lambda: len(rows) == 1)
-    [(_, event)] = await running.facts(contract.SERVICE)
-    assert event.name == "two"
+    [(fact, event)] = await running.facts(contract.SERVICE)
+    assert event == contract.{{cookiecutter.aggregate}}Created(
+        id=fact.key,
+        name="two",
+    )

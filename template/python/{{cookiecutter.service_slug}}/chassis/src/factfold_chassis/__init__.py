@@ -1,7 +1,16 @@
 """The factfold chassis: a service that shares facts instead of databases."""
 
-from factfold_chassis.calls import Appended, Change, Command, Handler, Query, Watch, command, query
-from factfold_chassis.calls import watch as watch
+from factfold_chassis.calls import (
+    Appended,
+    Change,
+    Command,
+    Handler,
+    Query,
+    Watch,
+    command,
+    query,
+    watch,
+)
 from factfold_chassis.errors import (
     ChassisError,
     FailedPrecondition,
@@ -11,4 +20,35 @@ from factfold_chassis.errors import (
 )
 from factfold_chassis.facts import Fact, Position
 from factfold_chassis.reactions.declare import Append, Outputs, Reacting, Reaction, reaction
+from factfold_chassis.service import Service, run
 from factfold_chassis.views.declare import Fold, Table, View, fold
+
+__all__ = [
+    "Append",
+    "Appended",
+    "Change",
+    "ChassisError",
+    "Command",
+    "Fact",
+    "FailedPrecondition",
+    "Fold",
+    "Handler",
+    "InvalidRequest",
+    "NotFound",
+    "Outputs",
+    "Position",
+    "Query",
+    "Reacting",
+    "Reaction",
+    "Service",
+    "Table",
+    "VersionConflict",
+    "View",
+    "Watch",
+    "command",
+    "fold",
+    "query",
+    "reaction",
+    "run",
+    "watch",
+]

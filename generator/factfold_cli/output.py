@@ -39,8 +39,8 @@ class Output:
 
     def of(self, name: str, text: str, style: str = "") -> None:
         """A line of the service `name`, behind its prefix."""
-        prefix = Text(f"{name:<{self._width}} | ", self._prefixes.get(name, ""))
-        self._console.print(prefix + Text(text, style), soft_wrap=True)
+        prefix = (f"{name:<{self._width}} | ", self._prefixes.get(name, ""))
+        self._console.print(Text.assemble(prefix, (text, style)), soft_wrap=True)
 
     def show(self, what: RenderableType) -> None:
         self._console.print(what)

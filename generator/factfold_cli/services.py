@@ -15,6 +15,9 @@ from factfold_cli.output import Output
 from factfold_cli.processes import foreign_environment
 from factfold_cli.redis_server import kept
 
+# gRPC writes a line about each connection that a server ends, and a service that ends does so.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 # Longer than the time that a service takes, by default, to let its calls finish.
 _END_SECONDS = 15.0
 _LONGEST_LINE = 2**24
@@ -76,9 +79,8 @@ class Service:
         """Lets it end gracefully, for a bounded time."""
         if self._process is None:
             return
-        # Its end is no news, and an open call would make gRPC write a line about it.
+        # From here on its health is no news.
         self._health.cancel()
-        await asyncio.wait([self._health])
         assert self._process.stdin is not None
         self._process.stdin.close()
         await asyncio.wait([self._logs])

@@ -18,7 +18,7 @@ def tree(trace: Trace) -> Table:
     table.add_column(no_wrap=True, justify="right")
     for guide, span in _rows(trace):
         table.add_row(
-            Text(guide, "dim") + Text(span.name, "bold red" if span.failed else "bold"),
+            Text.assemble((guide, "dim"), (span.name, "bold red" if span.failed else "bold")),
             Text(span.service),
             Text(span.kind, _KIND_COLOURS.get(span.kind, "")),
             Text(f"{(span.end - span.start) / 1e6:.2f} ms"),

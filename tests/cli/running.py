@@ -12,6 +12,15 @@ import pytest
 FACTFOLD = (sys.executable, "-m", "factfold_cli")
 
 
+def plain_environment() -> dict[str, str]:
+    """Without what the person who runs the tests tells services of their own."""
+    return {
+        name: text
+        for name, text in os.environ.items()
+        if not name.startswith(("FACTFOLD_", "OTEL_"))
+    }
+
+
 class Command:
     """`factfold …` in a process of its own, with what it printed so far."""
 
@@ -22,7 +31,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, **environment},
+            env=plain_environment() | environment,
         )
         self.pid = self._process.pid
         self.lines: list[str] = []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .running import FACTFOLD, Command, children, ends
+from .running import FACTFOLD, Command, children, ends, plain_environment
 
 CREATE = "acme.orders.v1.OrderService/CreateOrder"
 GET = "acme.orders.v1.OrderService/GetOrder"
@@ -47,6 +47,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProces
     return subprocess.run(
         [*FACTFOLD, "demo", "--exit", "--json"],
         cwd=tmp_path_factory.mktemp("elsewhere"),
+        env=plain_environment(),
         capture_output=True,
         text=True,
         check=False,

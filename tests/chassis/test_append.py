@@ -22,7 +22,8 @@ from factfold_chassis.errors import (
     VersionConflict,
 )
 from factfold_chassis.facts import Position, new_meta, partition_of
-from factfold_chassis.log.append import Appender, NewFact
+from factfold_chassis.log.append import Appender
+from factfold_chassis.log.lane import NewFact
 from factfold_chassis.log.link import Redis
 from factfold_chassis.log.streams import create_stream
 from factfold_chassis.testing import redis_server as servers
@@ -53,6 +54,7 @@ async def appending(
     work = asyncio.create_task(appender.run())
     try:
         yield appender
+        assert not work.done(), work
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
@@ -130,9 +132,7 @@ async def test_a_batch_that_comes_twice_is_appended_once(server, client):
     """The connection breaks between execution and reply, with batches in flight."""
     async with appending(server.url) as appender:
         for _ in range(20):
-            appends = [
-                asyncio.ensure_future(appender.append([fact(f"k{i}")])) for i in range(300)
-            ]
+            appends = [asyncio.ensure_future(appender.append([fact(f"k{i}")])) for i in range(300)]
             await asyncio.sleep(0.002)
             await client.client_kill_filter(_type="normal", skipme=True)
             await asyncio.gather(*appends)
@@ -144,9 +144,7 @@ async def test_a_batch_that_comes_twice_is_appended_once(server, client):
 async def test_a_flushed_script_cache_loses_and_doubles_nothing(server, client):
     async with appending(server.url) as appender:
         for _ in range(20):
-            appends = [
-                asyncio.ensure_future(appender.append([fact(f"k{i}")])) for i in range(100)
-            ]
+            appends = [asyncio.ensure_future(appender.append([fact(f"k{i}")])) for i in range(100)]
             await client.script_flush()
             await asyncio.gather(*appends)
     assert len(await log(client)) == 2000

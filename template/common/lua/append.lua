@@ -2,8 +2,8 @@
 --
 -- KEYS  log, head, producers, versions
 -- ARGV  epoch, producer, mode, sequence, predecessor, number of units;
---       per unit: sequence, key, expected version or '', number of facts;
---       per fact of the unit: type, meta, data
+--       per unit: sequence, number of facts;
+--       per fact of the unit: key, expected version or '', type, meta, data
 --
 -- mode 'batch': the producer is a process; a sequence stands for the whole batch.
 -- mode 'units': the producer is a reaction; each unit's sequence is the n of its input fact.
@@ -31,13 +31,10 @@ local function whole(number) return string.format('%.0f', number) end
 
 local units, at = {}, 7
 for i = 1, tonumber(ARGV[6]) do
-  local unit = {
-    sequence = tonumber(ARGV[at]), key = ARGV[at + 1], expected = ARGV[at + 2],
-    facts = tonumber(ARGV[at + 3]), first = at + 4,
-  }
-  if not unit.facts then return redis.error_reply('ERR append: the arguments end within unit ' .. i) end
-  at = unit.first + 3 * unit.facts
-  units[i] = unit
+  local facts = tonumber(ARGV[at + 1])
+  if not facts then return redis.error_reply('ERR append: the arguments end within unit ' .. i) end
+  units[i] = {sequence = tonumber(ARGV[at]), first = at + 2, last = at + 2 + 5 * (facts - 1)}
+  at = at + 2 + 5 * facts
 end
 if at ~= #ARGV + 1 then
   return redis.error_reply('ERR append: ' .. #ARGV .. ' arguments, ' .. (at - 1) .. ' expected')
@@ -76,7 +73,22 @@ else
   end
 end
 
-local expected_next = {}
+-- A unit is refused whole; the units before it count as applied.
+local next_version = {}
+local function conflict_of(unit)
+  local bumped = {}
+  for arg = unit.first, unit.last, 5 do
+    local key, expected = ARGV[arg], ARGV[arg + 1]
+    if expected ~= '' then
+      local actual = bumped[key] or next_version[key]
+        or tonumber(redis.call('HGET', versions, key) or '0')
+      if actual ~= tonumber(expected) then return whole(actual) end
+      bumped[key] = actual + 1
+    end
+  end
+  for key, version in pairs(bumped) do next_version[key] = version end
+end
+
 for i, unit in ipairs(units) do
   if mode == 'units' and unit.sequence <= last then
     unit.dropped = true
@@ -85,17 +97,12 @@ for i, unit in ipairs(units) do
       local known, actual = string.match(refusal, '^(%d+):(%d+)$')
       if tonumber(known) == unit.sequence then conflicts[#conflicts + 1] = (i - 1) .. ':' .. actual end
     end
-  elseif unit.expected ~= '' then
-    local actual = expected_next[unit.key]
-      or tonumber(redis.call('HGET', versions, unit.key) or '0')
-    if actual == tonumber(unit.expected) then
-      expected_next[unit.key] = actual + unit.facts
-    else
+  else
+    local actual = conflict_of(unit)
+    if actual then
       unit.dropped = true
-      conflicts[#conflicts + 1] = (i - 1) .. ':' .. whole(actual)
-      if mode == 'units' then
-        refused[#refused + 1] = whole(unit.sequence) .. ':' .. whole(actual)
-      end
+      conflicts[#conflicts + 1] = (i - 1) .. ':' .. actual
+      refused[#refused + 1] = whole(unit.sequence) .. ':' .. actual
     end
   end
 end
@@ -105,33 +112,30 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local ms = math.max(now, last_ms)
 local first, applied, failure = n + 1, 0, ''
 
+local version_of = {}
 for _, unit in ipairs(units) do
-  if not unit.dropped then
-    local before = applied
-    for fact = 0, unit.facts - 1 do
-      local arg = unit.first + 3 * fact
-      local reply = redis.pcall('XADD', log, whole(ms) .. '-' .. whole(n + 1),
-        'type', ARGV[arg], 'key', unit.key, 'meta', ARGV[arg + 1], 'data', ARGV[arg + 2])
-      if type(reply) == 'table' and reply.err then
-        failure = string.gsub(reply.err, '[|;%c]', ' ')
-        break
-      end
-      n, applied = n + 1, applied + 1
+  for arg = unit.first, unit.dropped and 0 or unit.last, 5 do
+    local reply = redis.pcall('XADD', log, whole(ms) .. '-' .. whole(n + 1),
+      'type', ARGV[arg + 2], 'key', ARGV[arg], 'meta', ARGV[arg + 3], 'data', ARGV[arg + 4])
+    if type(reply) == 'table' and reply.err then
+      failure = string.gsub(reply.err, '[|;%c]', ' ')
+      break
     end
-    if failure ~= '' and applied == 0 then
-      local code = 'ERROR'
-      -- 6.2 wraps the error's code in text, 7 does not.
-      if string.find(failure, 'OOM', 1, true) then code = 'OOM' end
-      if string.find(failure, 'equal or smaller', 1, true) then code = 'FOREIGN' end
-      return {code, failure}
-    end
-    if unit.expected ~= '' and applied > before then
-      redis.call('HSET', versions, unit.key, whole(tonumber(unit.expected) + applied - before))
-    end
-    if failure ~= '' then break end
+    n, applied = n + 1, applied + 1
+    if ARGV[arg + 1] ~= '' then version_of[ARGV[arg]] = tonumber(ARGV[arg + 1]) + 1 end
   end
+  if failure ~= '' then break end
 end
 
+if failure ~= '' and applied == 0 then
+  local code = 'ERROR'
+  -- 6.2 wraps the error's code in text, 7 does not.
+  if string.find(failure, 'OOM', 1, true) then code = 'OOM' end
+  if string.find(failure, 'equal or smaller', 1, true) then code = 'FOREIGN' end
+  return {code, failure}
+end
+
+for key, version in pairs(version_of) do redis.call('HSET', versions, key, whole(version)) end
 if applied > 0 then redis.call('HSET', head, 'n', whole(n), 'ms', whole(ms)) end
 
 local outcome

@@ -27,7 +27,8 @@ from factfold_chassis.facts import (
     parse_positions,
     partition_of,
 )
-from factfold_chassis.log.append import Appender, NewFact
+from factfold_chassis.log.append import Appender
+from factfold_chassis.log.lane import NewFact
 from factfold_chassis.log.link import LinkLost, Redis
 from factfold_chassis.log.streams import Keys, create_stream, read_head
 from factfold_chassis.reactions.declare import Reaction

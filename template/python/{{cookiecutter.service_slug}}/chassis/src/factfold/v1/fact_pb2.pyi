@@ -46,25 +46,25 @@ class Outcome(_message.Message):
     def __init__(self, units: _Optional[_Iterable[_Union[Unit, _Mapping]]] = ...) -> None: ...
 
 class Unit(_message.Message):
-    __slots__ = ("stream", "partition", "key", "expected_version", "facts")
+    __slots__ = ("stream", "partition", "facts")
     STREAM_FIELD_NUMBER: _ClassVar[int]
     PARTITION_FIELD_NUMBER: _ClassVar[int]
-    KEY_FIELD_NUMBER: _ClassVar[int]
-    EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
     stream: str
     partition: int
-    key: str
-    expected_version: int
     facts: _containers.RepeatedCompositeFieldContainer[NewFact]
-    def __init__(self, stream: _Optional[str] = ..., partition: _Optional[int] = ..., key: _Optional[str] = ..., expected_version: _Optional[int] = ..., facts: _Optional[_Iterable[_Union[NewFact, _Mapping]]] = ...) -> None: ...
+    def __init__(self, stream: _Optional[str] = ..., partition: _Optional[int] = ..., facts: _Optional[_Iterable[_Union[NewFact, _Mapping]]] = ...) -> None: ...
 
 class NewFact(_message.Message):
-    __slots__ = ("type", "meta", "data")
+    __slots__ = ("key", "expected_version", "type", "meta", "data")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     META_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    expected_version: int
     type: str
     meta: bytes
     data: bytes
-    def __init__(self, type: _Optional[str] = ..., meta: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, key: _Optional[str] = ..., expected_version: _Optional[int] = ..., type: _Optional[str] = ..., meta: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...

@@ -2,11 +2,8 @@
 
 import asyncio
 import logging
-import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from dataclasses import field as dataclass_field
 
 from factfold_chassis.errors import (
     ChassisError,
@@ -19,12 +16,11 @@ from factfold_chassis.errors import (
     VersionConflict,
 )
 from factfold_chassis.facts import MAX_KEY_BYTES, Position, partition_of
+from factfold_chassis.log.lane import MAX_BATCH_FACTS, Batch, Lane, NewFact, Unit
 from factfold_chassis.log.link import (
-    Argument,
     Link,
     LinkLost,
     Redis,
-    pack_command,
     persist,
 )
 from factfold_chassis.log.scripts import APPEND
@@ -33,69 +29,10 @@ from factfold_chassis.log.streams import Keys
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 5
-MAX_BATCH_FACTS = 256
-MAX_BATCH_BYTES = 1 << 20
 SWEEP = 0.05  # seconds between two looks for appends that have waited too long
 
 
-@dataclass(frozen=True, slots=True)
-class NewFact:
-    """A fact on its way into the log."""
-
-    key: str
-    type: str
-    meta: bytes
-    data: bytes
-    expected_version: int | None = None
-
-    @property
-    def arguments(self) -> tuple[Argument, ...]:
-        expected = "" if self.expected_version is None else self.expected_version
-        return (self.key, expected, self.type, self.meta, self.data)
-
-    @property
-    def size(self) -> int:
-        return len(self.key) + len(self.type) + len(self.meta) + len(self.data) + 32
-
-
-@dataclass(slots=True, eq=False)
-class _Unit:
-    """The facts of one append call: all or nothing."""
-
-    facts: Sequence[NewFact]
-    deadline: float
-    done: asyncio.Future[Position]
-    size: int
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """Sent as it is until its outcome is known: never regrouped, never renumbered."""
-
-    sequence: int
-    units: list[_Unit]
-    packed: bytes
-    sent: int = 0
-    lane: "_Lane | None" = None
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """One partition: what waits, and the window of batches in flight."""
-
-    partition: int
-    epoch: str
-    keys: list[str]
-    producer: str = ""
-    sequence: int = 0
-    pending: deque[_Unit] = dataclass_field(default_factory=deque)
-    window: deque[_Batch] = dataclass_field(default_factory=deque)
-    unanswered: int = 0
-    resend: bool = False
-    dead: str = ""
-
-    def renew_producer(self) -> None:
-        self.producer, self.sequence = secrets.token_hex(16), 0
+_CLOSED = "the service is shutting down"
 
 
 class Appender:
@@ -126,16 +63,17 @@ class Appender:
         self._max_fact_bytes = max_fact_bytes
         self._alarm = alarm
         self._lanes = [
-            _Lane(partition, epoch, Keys(stream, partition).appending)
+            Lane(partition, epoch, Keys(stream, partition).appending)
             for partition, epoch in enumerate(epochs)
         ]
         for lane in self._lanes:
             lane.renew_producer()
+        self._closed = False
         self._waiting = 0
         self._wake = asyncio.Event()
         self._stuck = asyncio.Event()
         self._lost = "not connected yet"
-        self._unanswered: deque[_Batch] = deque()
+        self._unanswered: deque[Batch] = deque()
 
     async def append(self, facts: Sequence[NewFact]) -> Position:
         """Append facts of one key, all or nothing; the position of the last one.
@@ -149,10 +87,12 @@ class Appender:
         lane = self._lanes[partition_of(facts[0].key, len(self._lanes))]
         if lane.dead:
             raise LogReplaced(self.stream, lane.dead)
+        if self._closed:
+            raise LogUnreachable(self.stream, _CLOSED)
         if self._waiting + len(facts) > self._limit:
             raise QueueFull(self.stream, self._waiting)
         loop = asyncio.get_running_loop()
-        unit = _Unit(facts, loop.time() + self._timeout, loop.create_future(), size)
+        unit = Unit(facts, loop.time() + self._timeout, loop.create_future(), size)
         lane.pending.append(unit)
         self._waiting += len(facts)
         self._wake.set()
@@ -184,16 +124,16 @@ class Appender:
             tasks.create_task(persist(self._session, self._on_loss))
 
     async def flush(self, timeout: float) -> None:
-        """Wait until nothing waits, then give up what is left."""
+        """Take nothing more, wait until nothing waits, then give up what is left."""
+        self._closed = True
         waiting = [unit.done for lane in self._lanes for unit in lane.pending]
         for lane in self._lanes:
             waiting += [unit.done for batch in lane.window for unit in batch.units]
         if waiting:
             await asyncio.wait(waiting, timeout=timeout)
         for lane in self._lanes:
-            reason = "the service is shutting down"
-            self._give_up(lane, reason)
-            self._fail_pending(lane, LogUnreachable(self.stream, reason))
+            self._give_up(lane, _CLOSED)
+            self._fail_pending(lane, LogUnreachable(self.stream, _CLOSED))
 
     # One connection: a writer and a reader, replies in the order of the batches.
 
@@ -223,7 +163,7 @@ class Appender:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            batches: list[_Batch] = []
+            batches: list[Batch] = []
             for lane in self._lanes:
                 if lane.resend:
                     if lane.unanswered:
@@ -231,7 +171,7 @@ class Appender:
                     lane.resend = False
                     batches += lane.window
                 while lane.pending and len(lane.window) < IN_FLIGHT:
-                    batches += self._next_batch(lane)
+                    batches += lane.next_batch(self._forget)
             for batch in batches:
                 assert batch.lane is not None
                 batch.sent += 1
@@ -253,37 +193,7 @@ class Appender:
             if lane.pending or (lane.resend and not lane.unanswered):
                 self._wake.set()
 
-    def _next_batch(self, lane: _Lane) -> list[_Batch]:
-        """One batch; none if all callers have gone."""
-        units: list[_Unit] = []
-        facts = size = 0
-        while lane.pending:
-            unit = lane.pending[0]
-            if unit.done.cancelled():
-                self._waiting -= len(lane.pending.popleft().facts)
-                continue
-            facts += len(unit.facts)
-            size += unit.size
-            if units and (facts > MAX_BATCH_FACTS or size > MAX_BATCH_BYTES):
-                break
-            units.append(lane.pending.popleft())
-        batches = [self._pack(lane, units)] if units else []
-        lane.window.extend(batches)
-        return batches
-
-    def _pack(self, lane: _Lane, units: list[_Unit]) -> _Batch:
-        predecessor, lane.sequence = lane.sequence, lane.sequence + 1
-        args: list[Argument] = [
-            lane.epoch, lane.producer, "batch", lane.sequence, predecessor, len(units)
-        ]  # fmt: skip
-        for unit in units:
-            args += (lane.sequence, len(unit.facts))
-            for fact in unit.facts:
-                args += fact.arguments
-        packed = pack_command(APPEND.command(lane.keys, *args))
-        return _Batch(lane.sequence, units, packed, lane=lane)
-
-    def _on_reply(self, lane: _Lane, batch: _Batch, reply: list[bytes]) -> None:
+    def _on_reply(self, lane: Lane, batch: Batch, reply: list[bytes]) -> None:
         status = reply[0]
         if status == b"OK":
             lane.window.popleft()
@@ -301,7 +211,7 @@ class Appender:
             text = reply[1].decode(errors="replace")
             self._refuse(lane, LogUnreachable(self.stream, text))
 
-    def _on_gap(self, lane: _Lane, batch: _Batch, last: int) -> None:
+    def _on_gap(self, lane: Lane, batch: Batch, last: int) -> None:
         if last >= batch.sequence - 1:
             # A batch before this one failed on its way; in order, everything fits again.
             lane.resend = True
@@ -314,17 +224,17 @@ class Appender:
         )
         lane.renew_producer()
         self._detach(lane)
-        lane.window = deque(self._pack(lane, waiting.units) for waiting in lane.window)
+        lane.window = deque(lane.pack(waiting.units) for waiting in lane.window)
         lane.resend = True
 
-    def _detach(self, lane: _Lane) -> None:
+    def _detach(self, lane: Lane) -> None:
         """Replies to batches that are no longer in the window mean nothing."""
         for batch in self._unanswered:
             if batch.lane is lane:
                 batch.lane = None
         lane.unanswered = 0
 
-    def _settle(self, lane: _Lane, batch: _Batch, reply: list[bytes]) -> None:
+    def _settle(self, lane: Lane, batch: Batch, reply: list[bytes]) -> None:
         _, ms, first, applied, dropped, failure, _ = reply
         conflicts = dict(pair.split(":") for pair in dropped.decode().split(",") if pair)
         n, end = int(first) - 1, int(first) - 1 + int(applied)
@@ -344,8 +254,11 @@ class Appender:
                 position = Position(self.stream, lane.partition, lane.epoch, int(ms), n)
                 self._finish(unit, position)
 
-    def _finish(self, unit: _Unit, outcome: Position | ChassisError) -> None:
+    def _forget(self, unit: Unit) -> None:
         self._waiting -= len(unit.facts)
+
+    def _finish(self, unit: Unit, outcome: Position | ChassisError) -> None:
+        self._forget(unit)
         if unit.done.done():
             return
         if isinstance(outcome, Position):
@@ -374,12 +287,12 @@ class Appender:
         await self._stuck.wait()
         raise LinkLost(f"no reply within {self._timeout:g} s")
 
-    def _give_up(self, lane: _Lane, reason: str) -> None:
+    def _give_up(self, lane: Lane, reason: str) -> None:
         unknown = OutcomeUnknown(self.stream, reason)
         not_sent = LogUnreachable(self.stream, reason)
         self._fail_window(lane, lambda batch: unknown if batch.sent else not_sent)
 
-    def _refuse(self, lane: _Lane, error: ChassisError) -> None:
+    def _refuse(self, lane: Lane, error: ChassisError) -> None:
         """Redis refused a batch: it and its followers are not in the log.
 
         Unless one was sent before, on a connection that may still deliver it.
@@ -387,7 +300,7 @@ class Appender:
         unknown = OutcomeUnknown(self.stream, error.message)
         self._fail_window(lane, lambda batch: unknown if batch.sent > 1 else error)
 
-    def _close(self, lane: _Lane, reason: str) -> None:
+    def _close(self, lane: Lane, reason: str) -> None:
         """Nothing more is appended to this partition until an operator has looked."""
         lane.dead = reason
         error = LogReplaced(self.stream, reason)
@@ -395,7 +308,7 @@ class Appender:
         self._fail_window(lane, lambda batch: error)
         self._fail_pending(lane, error)
 
-    def _fail_window(self, lane: _Lane, error: Callable[[_Batch], ChassisError]) -> None:
+    def _fail_window(self, lane: Lane, error: Callable[[Batch], ChassisError]) -> None:
         for batch in lane.window:
             for unit in batch.units:
                 self._finish(unit, error(batch))
@@ -403,6 +316,6 @@ class Appender:
         self._detach(lane)
         lane.renew_producer()
 
-    def _fail_pending(self, lane: _Lane, error: ChassisError) -> None:
+    def _fail_pending(self, lane: Lane, error: ChassisError) -> None:
         while lane.pending:
             self._finish(lane.pending.popleft(), error)

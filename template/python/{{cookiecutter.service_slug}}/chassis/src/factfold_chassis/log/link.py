@@ -8,7 +8,7 @@ import asyncio
 import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import hiredis
@@ -56,7 +56,8 @@ class Redis:
             yield Link(connection)
         finally:
             # Never handed on: a cancelled blocking read leaves a connection out of step.
-            await connection.disconnect(nowait=True)
+            with suppress(RedisError, OSError):
+                await connection.disconnect(nowait=True)
 
 
 class Link:
@@ -71,6 +72,8 @@ class Link:
 
     async def send_packed(self, packed: bytes) -> None:
         """Write what pack_command made. Raises LinkLost."""
+        if not self._connection.is_connected:
+            raise LinkLost("the connection is closed")  # redis-py would open another one
         try:
             await self._connection.send_packed_command([packed], check_health=False)
         except (RedisError, OSError) as error:

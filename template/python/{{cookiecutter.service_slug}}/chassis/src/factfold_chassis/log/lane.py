@@ -1,0 +1,108 @@
+"""What is on its way into one partition: facts, units, batches, the window in flight."""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+
+from factfold_chassis.facts import Position
+from factfold_chassis.log.link import Argument, pack_command
+from factfold_chassis.log.scripts import APPEND
+
+MAX_BATCH_FACTS = 256
+MAX_BATCH_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class NewFact:
+    """A fact on its way into the log."""
+
+    key: str
+    type: str
+    meta: bytes
+    data: bytes
+    expected_version: int | None = None
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        expected = "" if self.expected_version is None else self.expected_version
+        return (self.key, expected, self.type, self.meta, self.data)
+
+    @property
+    def size(self) -> int:
+        return len(self.key) + len(self.type) + len(self.meta) + len(self.data) + 32
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """The facts of one append call: all or nothing."""
+
+    facts: Sequence[NewFact]
+    deadline: float
+    done: asyncio.Future[Position]
+    size: int
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Sent as it is until its outcome is known: never regrouped, never renumbered."""
+
+    sequence: int
+    units: list[Unit]
+    packed: bytes
+    sent: int = 0
+    lane: "Lane | None" = None
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One partition: what waits, and the window of batches in flight."""
+
+    partition: int
+    epoch: str
+    keys: list[str]
+    producer: str = ""
+    sequence: int = 0
+    pending: deque[Unit] = dataclass_field(default_factory=deque)
+    window: deque[Batch] = dataclass_field(default_factory=deque)
+    unanswered: int = 0
+    resend: bool = False
+    dead: str = ""
+
+    def renew_producer(self) -> None:
+        self.producer, self.sequence = secrets.token_hex(16), 0
+
+    def next_batch(self, gone: Callable[[Unit], None]) -> list[Batch]:
+        """What waits, as one more batch of the window; none if nobody waits any more.
+
+        `gone` is told of units whose callers have left: they are not sent.
+        """
+        units: list[Unit] = []
+        facts = size = 0
+        while self.pending:
+            unit = self.pending[0]
+            if unit.done.cancelled():
+                gone(self.pending.popleft())
+                continue
+            facts += len(unit.facts)
+            size += unit.size
+            if units and (facts > MAX_BATCH_FACTS or size > MAX_BATCH_BYTES):
+                break
+            units.append(self.pending.popleft())
+        batches = [self.pack(units)] if units else []
+        self.window.extend(batches)
+        return batches
+
+    def pack(self, units: list[Unit]) -> Batch:
+        predecessor, self.sequence = self.sequence, self.sequence + 1
+        args: list[Argument] = [
+            self.epoch, self.producer, "batch", self.sequence, predecessor, len(units)
+        ]  # fmt: skip
+        for unit in units:
+            args += (self.sequence, len(unit.facts))
+            for fact in unit.facts:
+                args += fact.arguments
+        packed = pack_command(APPEND.command(self.keys, *args))
+        return Batch(self.sequence, units, packed, lane=self)

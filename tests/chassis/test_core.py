@@ -1,0 +1,433 @@
+"""Views, commands, watches and reactions over a real log."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import ModuleType
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from factfold_chassis import Append, Command, InvalidRequest, View, fold, reaction
+from factfold_chassis.contract import Contract
+from factfold_chassis.core import Core
+from factfold_chassis.errors import (
+    ChassisError,
+    Draining,
+    FailedPrecondition,
+    LogUnreachable,
+    OtherEpoch,
+    PositionNotReached,
+    VersionConflict,
+    WiringError,
+)
+from factfold_chassis.settings import Settings
+from factfold_chassis.telemetry import Telemetry
+
+
+class Request:
+    """As much of a request as a Command looks at."""
+
+    def __init__(self, request_id: str = ""):
+        self.request_id = request_id
+
+
+class Shop:
+    """A service that owns `orders` and, if told so, reads `payments`."""
+
+    def __init__(self, shop: ModuleType, bank: ModuleType, *, with_bank: bool = False):
+        self.view = View("shop")
+        self.orders = self.view.table("orders", shop.Order)
+        view, orders = self.view, self.orders
+
+        @fold(shop.OrderPlaced, into=orders)
+        def placed(row: Any, event: Any, fact: Any) -> Any:
+            return shop.Order(
+                id=event.id, name=event.name, customer=event.customer, version=fact.version
+            )
+
+        @fold(shop.OrderCancelled, into=orders)
+        def cancelled(row: Any, event: Any, fact: Any) -> Any:
+            return None
+
+        self.folds: list[Any] = [placed, cancelled]
+        self.contract = Contract([shop.DESCRIPTOR], [bank.DESCRIPTOR] if with_bank else [])
+        self.totals = view.aggregate(
+            "totals",
+            source=orders,
+            by=lambda row: row.customer or None,
+            row=bank.CustomerTotal,
+            add=lambda total, row: setattr(total, "orders", total.orders + 1),
+            remove=lambda total, row: setattr(total, "orders", total.orders - 1),
+        )
+        if with_bank:
+            self.payments = view.table("payments", bank.PaymentMade)
+
+            @fold(bank.PaymentMade, into=self.payments)
+            def paid(row: Any, event: Any, fact: Any) -> Any:
+                return event
+
+            self.folds.append(paid)
+            self.paid = view.join(
+                "paid",
+                left=orders,
+                right=self.payments,
+                on=lambda row: row.id,
+                row=bank.PaidOrder,
+                combine=lambda order, payment: bank.PaidOrder(
+                    id=order.id, name=order.name, amount=payment.amount if payment else 0
+                ),
+            )
+        self.reactions: list[Any] = []
+
+    def core(self, url: str, **settings: Any) -> Core:
+        return Core(
+            "shop", self.contract, self.folds, self.reactions,
+            Settings(redis_url=url, **settings), Telemetry(),
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def running(core: Core, *, ready: bool = True) -> AsyncIterator[Core]:
+    await core.start()
+    try:
+        if ready:
+            async with asyncio.timeout(10):
+                await core.wait_ready()
+        yield core
+    finally:
+        await core.close(2.0)
+
+
+async def eventually(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def place(core: Core, event: Any, expected: int | None = 0, request_id: str = "") -> Any:
+    return await Command(core, Request(request_id)).append(event, expected_version=expected)
+
+
+async def test_a_view_is_the_fold_of_its_stream(server, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        for i in range(300):
+            await place(core, shop.OrderPlaced(id=f"k{i}", name=f"n{i}", customer=f"c{i % 7}"))
+        done = await place(core, shop.OrderCancelled(id="k5"), 1)
+        await core.at_least(str(done.position), 2.0)
+        rows = core.query().rows(service.orders)
+        await eventually(lambda: len(rows) == 299)
+        assert rows.get("k5") is None
+        assert rows.get("k7") == shop.Order(id="k7", name="n7", customer="c0", version=1)
+        totals = core.query().rows(service.totals)
+        assert {key: totals.get(key).orders for key in totals} == {
+            "c0": 43, "c1": 43, "c2": 43, "c3": 43, "c4": 43, "c5": 42, "c6": 42,
+        }  # fmt: skip
+        live = {key: rows.get(key) for key in rows}
+    async with running(service.core(server.url)) as core:
+        rebuilt = core.query().rows(service.orders)
+        assert {key: rebuilt.get(key) for key in rebuilt} == live
+
+
+async def test_a_join_follows_both_sides(server, shop, bank):
+    service = Shop(shop, bank, with_bank=True)
+    owner = Contract([bank.DESCRIPTOR])
+    paying = Core("bank", owner, [], [], Settings(redis_url=server.url), Telemetry())
+    async with running(paying), running(service.core(server.url)) as core:
+        paid = core.query().rows(service.paid)
+        await place(paying, bank.PaymentMade(order_id="a", amount=7), None)
+        await place(core, shop.OrderPlaced(id="a", name="first"))
+        await place(core, shop.OrderPlaced(id="b", name="second"))
+        await eventually(lambda: len(paid) == 2 and paid.get("a").amount == 7)
+        assert paid.get("b").amount == 0
+        await place(paying, bank.PaymentMade(order_id="b", amount=9), None)
+        await eventually(lambda: paid.get("b").amount == 9)
+        await place(core, shop.OrderCancelled(id="a"), 1)
+        await eventually(lambda: "a" not in paid)
+
+
+async def test_a_subscriber_that_starts_first_waits_and_gets_all_history(server, shop, bank):
+    service = Shop(shop, bank, with_bank=True)
+    async with running(service.core(server.url), ready=False) as core:
+        await eventually(lambda: "waits for stream payments" in core.status)
+        assert not core.ready
+        owner = Core(
+            "bank", Contract([bank.DESCRIPTOR]), [], [], Settings(redis_url=server.url), Telemetry()
+        )
+        async with running(owner):
+            await place(owner, bank.PaymentMade(order_id="a", amount=7), None)
+            await asyncio.wait_for(core.wait_ready(), 10)
+            await eventually(lambda: len(core.query().rows(service.payments)) == 1)
+
+
+async def test_a_repeated_command_gives_one_fact_and_the_first_answer(server, shop, bank):
+    service = Shop(shop, bank)
+    async with (
+        running(service.core(server.url)) as one,
+        running(service.core(server.url)) as two,
+    ):
+        first = await place(one, shop.OrderPlaced(id="k", name="first"), 0, "r1")
+        again = await place(two, shop.OrderPlaced(id="k", name="other"), 0, "r1")
+        assert not first.repeated
+        assert again.repeated
+        assert (again.position, again.version) == (first.position, 1)
+        assert again.event.name == "first"
+        with pytest.raises(VersionConflict):
+            await place(two, shop.OrderPlaced(id="k", name="x"), 0, "r2")
+        with pytest.raises(InvalidRequest, match="another command has used it"):
+            await place(two, shop.OrderCancelled(id="k"), 0, "r1")
+        assert Command(one, Request("r1")).new_id() == Command(two, Request("r1")).new_id()
+
+
+async def test_a_command_of_two_appends_finds_both_again(server, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        for repeated in (False, True, True):
+            command = Command(core, Request("r"))
+            one = await command.append(shop.OrderPlaced(id="k", name="a"), expected_version=0)
+            two = await command.append(shop.OrderPlaced(id="k", name="b"), expected_version=1)
+            assert (one.repeated, two.repeated) == (repeated, repeated)
+            assert (one.event.name, two.event.name) == ("a", "b")
+            assert (one.version, two.version) == (1, 2)
+
+
+async def test_a_position_not_reached_and_one_of_another_epoch(server, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k"))
+        ahead = str(done.position).replace("-1", "-9")
+        with pytest.raises(PositionNotReached, match="was not reached in time"):
+            await core.at_least(ahead, 0.1)
+        other = str(done.position).replace(done.position.epoch, "0" * 16)
+        with pytest.raises(OtherEpoch):
+            await core.at_least(other, 0.1)
+        with pytest.raises(FailedPrecondition, match="has no view of stream elsewhere"):
+            await core.at_least(f"elsewhere/0@{'0' * 16}:1-1", 0.1)
+        with pytest.raises(InvalidRequest, match="is no position"):
+            await core.at_least("nonsense", 0.1)
+
+
+async def test_a_watch_resumes_and_misses_nothing(server, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        for i in range(3000):
+            asyncio.ensure_future(place(core, shop.OrderPlaced(id=f"k{i}")))
+        seen: list[str] = []
+        token = ""
+        while len(seen) < 3000:
+            watch = core.watch()
+            async for change in watch.changes(token):
+                seen.append(change.event.id)
+                token = change.position
+                if len(seen) % 700 == 0 or len(seen) == 3000:
+                    break
+        assert len(set(seen)) == 3000
+
+        async def follow() -> None:
+            async for change in core.watch().changes(token):
+                seen.append(change.event.id)
+
+        following = asyncio.create_task(follow())
+        await place(core, shop.OrderPlaced(id="new"))
+        await eventually(lambda: seen[-1] == "new")
+        core.drain()
+        with pytest.raises(Draining) as draining:
+            await following
+        assert "orders/" in draining.value.position
+
+
+async def test_a_reaction_appends_once_per_fact_and_in_key_order(server, shop, bank):
+    service = Shop(shop, bank)
+    runs: list[str] = []
+
+    @reaction(shop.OrderPlaced)
+    async def copy(event: Any, call: Any) -> Any:
+        runs.append(event.id)
+        if call.fact.cause is None:
+            return Append(shop.OrderPlaced(id=call.new_id(), name=event.name), 0)
+        return None
+
+    service.reactions.append(copy)
+    async with running(service.core(server.url)) as core:
+        for i in range(100):
+            await place(core, shop.OrderPlaced(id=f"k{i}", name=f"n{i}"))
+        await eventually(lambda: len(core.query().rows(service.orders)) == 200)
+        await eventually(lambda: all(lag == 0 for r in core._reactions for *_, lag in r.lag()))
+    async with redis.asyncio.Redis.from_url(server.url, protocol=2) as client:
+        for partition in range(4):
+            (group,) = await client.xinfo_groups(f"{{orders/{partition}}}:log")
+            assert group["name"] == b"shop.copy"
+            state = await client.hgetall(f"{{orders/{partition}}}:group:shop.copy")
+            assert state[b"position"] == group["last-delivered-id"]
+            assert list(await client.hgetall(f"{{orders/{partition}}}:outbox:shop.copy")) == [b"_"]
+    before = len(runs)
+    async with running(service.core(server.url)):
+        await asyncio.sleep(0.3)
+    assert len(runs) == before == 200
+
+
+async def test_a_reaction_that_fails_is_tried_again_in_order(server, shop, bank):
+    service = Shop(shop, bank)
+    seen: list[str] = []
+    broken = True
+
+    @reaction(shop.OrderPlaced)
+    async def note(event: Any, call: Any) -> None:
+        if broken:
+            raise RuntimeError("not now")
+        seen.append(event.name)
+
+    service.reactions.append(note)
+    async with running(service.core(server.url)) as core:
+        for i in range(5):
+            await place(core, shop.OrderPlaced(id="k", name=str(i)), i)
+        await asyncio.sleep(0.3)
+        assert seen == []
+        broken = False
+        await eventually(lambda: seen == ["0", "1", "2", "3", "4"])
+
+
+async def test_the_instance_that_starts_last_owns_a_reaction(server, shop, bank):
+    def service(name: str, seen: list[str]) -> Shop:
+        made = Shop(shop, bank)
+
+        @reaction(shop.OrderPlaced)
+        async def note(event: Any, call: Any) -> Any:
+            seen.append(event.id)
+            return Append(shop.OrderPlaced(id=f"{event.id}-copy"), 0) if "-" not in event.id else ()
+
+        made.reactions.append(note)
+        return made
+
+    first: list[str] = []
+    second: list[str] = []
+    async with running(service("one", first).core(server.url)) as one:
+        await place(one, shop.OrderPlaced(id="a"))
+        await eventually(lambda: "a-copy" in first)
+        async with running(service("two", second).core(server.url)) as two:
+            for i in range(50):
+                await place(one, shop.OrderPlaced(id=f"k{i}"))
+            await eventually(lambda: len(second) >= 100)
+            rows = two.query().rows(next(iter(two.owner.view.tables)))
+            await eventually(lambda: len(rows) == 102)
+            assert len(rows) == 102
+
+
+async def test_a_flushed_log_is_noticed_by_a_running_view(server, client, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        await place(core, shop.OrderPlaced(id="k"))
+        await eventually(lambda: len(core.query().rows(service.orders)) == 1)
+        await client.flushall()
+        await eventually(lambda: not core.ready)
+        assert "waits for stream orders" in core.status
+
+
+async def test_trimming_past_the_anchor_is_named_and_before_it_is_not(server, client, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        for i in range(10):
+            done = await place(core, shop.OrderPlaced(id="k", name=str(i)), i)
+        await core.at_least(str(done.position), 2)
+        log = f"{{orders/{done.position.partition}}}:log"
+        await client.xtrim(log, maxlen=1, approximate=False)
+        done = await place(core, shop.OrderPlaced(id="k", name="on"), 10)
+        await core.at_least(str(done.position), 3)
+        assert core.ready
+    async with running(service.core(server.url), ready=False) as core:
+        await eventually(lambda: "cannot be complete" in core.status)
+        assert "facts 1 to 9 were removed before they were read" in core.status
+
+
+async def test_another_fact_at_the_anchor_is_a_roll_back(server, client, shop, bank, caplog):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        for i in range(3):
+            done = await place(core, shop.OrderPlaced(id="k", name=str(i)), i)
+        await core.at_least(str(done.position), 2)
+        log = f"{{orders/{done.position.partition}}}:log"
+        last = f"{done.position.ms}-{done.position.n}"
+        ((_, fields),) = await client.xrange(log, last, last)
+        # What a failover leaves: the same place, another fact, and more behind it.
+        rest = await client.execute_command("XRANGE", log, "-", f"({last}")
+        await client.execute_command("COPY", log, log + "-old")
+        await client.delete(log)
+        await client.delete(log + "-old")
+        for entry_id, values in [*rest.items()] if isinstance(rest, dict) else rest:
+            await client.xadd(log, dict(values), id=entry_id)
+        await client.xadd(log, {**fields, b"meta": b""}, id=last)
+        await eventually(lambda: "another fact stands at" in caplog.text)
+        await eventually(lambda: core.ready)
+
+
+async def test_entries_that_nobody_should_write_do_not_stop_a_view(server, client, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k"))
+        log = f"{{orders/{done.position.partition}}}:log"
+        head = f"{{orders/{done.position.partition}}}:head"
+        for n, fields in enumerate(
+            [
+                {"type": "shop.v1.OrderPlaced", "key": "x", "meta": "", "data": b"\xff\xff"},
+                {"type": "shop.v1.OrderPlaced"},
+                {"type": "no.such.Type", "key": "x", "meta": b"\xff", "data": ""},
+                {"data": shop.OrderPlaced(id="k", name="y").SerializeToString(),
+                 "meta": "", "key": "k", "type": "shop.v1.OrderPlaced"},
+            ],
+            start=done.position.n + 1,
+        ):  # fmt: skip
+            await client.xadd(log, fields, id=f"{done.position.ms}-{n}")
+            await client.hset(head, "n", n)
+        rows = core.query().rows(service.orders)
+        await eventually(lambda: rows.get("k").name == "y")
+        assert core.ready
+
+
+async def test_wiring_that_cannot_work_is_refused(server, shop, bank):
+    service = Shop(shop, bank, with_bank=True)
+
+    @fold(bank.PaymentMade, into=service.orders)
+    def wrong(row: Any, event: Any, fact: Any) -> Any:
+        return row
+
+    service.folds.append(wrong)
+    with pytest.raises(WiringError, match=r"join them with View\.join"):
+        service.core(server.url)
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        with pytest.raises(WiringError, match="pass expected_version"):
+            await place(core, shop.OrderPlaced(id="k"), None)
+        with pytest.raises(WiringError, match="is not an event of a stream"):
+            await place(core, shop.Order(id="k"))
+
+
+async def test_expecting_a_log_that_is_not_there(server, client, shop, bank):
+    async with running(Shop(shop, bank).core(server.url, expect_log=True), ready=False) as core:
+        await eventually(lambda: "FACTFOLD_EXPECT_LOG is set" in core.status)
+    assert await client.dbsize() == 0
+
+
+async def test_a_contract_with_another_partition_count(server, client, shop, bank):
+    async with running(Shop(shop, bank).core(server.url)):
+        pass
+    for partition in range(4):
+        await client.hset(f"{{orders/{partition}}}:head", "partitions", 8)
+    async with running(Shop(shop, bank).core(server.url), ready=False) as core:
+        await eventually(lambda: "has 8 partitions and the contract says 4" in core.status)
+
+
+async def test_closing_finishes_what_was_accepted(server, shop, bank):
+    service = Shop(shop, bank)
+    core = service.core(server.url)
+    await core.start()
+    await core.wait_ready()
+    appends = [asyncio.ensure_future(place(core, shop.OrderPlaced(id=f"k{i}"))) for i in range(500)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await core.close(2.0)
+    results = await asyncio.gather(*appends, return_exceptions=True)
+    assert not [result for result in results if isinstance(result, ChassisError)]
+    with pytest.raises(LogUnreachable, match="the service is shutting down"):
+        await place(core, shop.OrderPlaced(id="late"))

@@ -39,6 +39,7 @@ _WHEEL_SHA256 = "6610f867c2c1b2022613c093d56cfe8293bdf6e081d2259d62b5f5318487c30
 _START_SECONDS = 20.0
 _END_SECONDS = 10.0
 _LOCK_SECONDS = 3.0
+_IN_USE = 75
 _PR_SET_PDEATHSIG = 1
 
 
@@ -200,19 +201,18 @@ class RedisServer:
         if not self.data_dir.exists():
             raise ServerError("The server's temporary folder is gone with it: start a new server")
         self._end(signal.SIGTERM)
-        if self._keeper is None:
-            self._keeper = self._keep()
-        assert self._keeper.stdin is not None
-        assert self._keeper.stdout is not None
-        try:
-            self._keeper.stdin.write(b"\n")
-            answer = self._keeper.stdout.readline()
-        except BrokenPipeError:
-            answer = b""
+        keeper = self._keeper = self._keeper or self._keep()
+        assert keeper.stdin is not None
+        assert keeper.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            keeper.stdin.write(b"\n")
+        answer = keeper.stdout.readline()
         if not answer:
             self.stop()
-            folder = self.data_dir
-            raise ServerError(f"Data folder {folder} is used by another server: end that one first")
+            why = "is used by another server: end that one first"
+            if keeper.returncode != _IN_USE:
+                why = "cannot be written: give another"
+            raise ServerError(f"Data folder {self.data_dir} {why}")
         self.pid = int(answer)
         self._wait_until_ready()
 
@@ -381,7 +381,7 @@ def _locked(data_dir: Path) -> int:
             return lock
         except BlockingIOError:
             if time.monotonic() > deadline:
-                sys.exit(1)
+                sys.exit(_IN_USE)
             time.sleep(0.05)
 
 

@@ -15,9 +15,6 @@ from factfold_cli.output import Output
 from factfold_cli.processes import foreign_environment
 from factfold_cli.redis_server import kept
 
-# gRPC writes a line about each connection that a server ends, and a service that ends does so.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-
 # Longer than the time that a service takes, by default, to let its calls finish.
 _END_SECONDS = 15.0
 _LONGEST_LINE = 2**24

@@ -83,6 +83,13 @@ def test_own_folder_keeps_data_and_serves_one_server(tmp_path: Path) -> None:
         assert call(server, "GET", "a") == b"$1\r\n1\r\n"
 
 
+def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "server.lock").mkdir()
+    with pytest.raises(redis_server.ServerError) as caught:
+        redis_server.start(tmp_path)
+    assert str(caught.value) == f"Data folder {tmp_path} cannot be written: give another"
+
+
 def test_port_in_use_and_bad_option_are_one_line() -> None:
     with redis_server.start() as server:
         with pytest.raises(redis_server.PortInUse) as taken:

@@ -10,6 +10,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, set_span_in_context
 from rich.console import Console
 
@@ -49,7 +50,7 @@ async def test_spans_of_two_services_become_one_trace() -> None:
     async with TraceReceiver() as receiver:
         providers = {}
         for name in ("orders", "shipments"):
-            provider = TracerProvider(resource=Resource({"service.name": name}))
+            provider = TracerProvider(ALWAYS_ON, Resource({"service.name": name}))
             exporter = OTLPSpanExporter(endpoint=receiver.endpoint, insecure=True)
             provider.add_span_processor(SimpleSpanProcessor(exporter))
             providers[name] = provider
@@ -95,7 +96,7 @@ async def test_spans_of_two_services_become_one_trace() -> None:
 
 async def test_failed_span_is_seen() -> None:
     async with TraceReceiver() as receiver:
-        provider = TracerProvider(resource=Resource({"service.name": "orders"}))
+        provider = TracerProvider(ALWAYS_ON, Resource({"service.name": "orders"}))
         exporter = OTLPSpanExporter(endpoint=receiver.endpoint, insecure=True)
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         made = provider.get_tracer("t").start_span("x")

@@ -19,10 +19,13 @@ from factfold_chassis.testing.spans import SpanRecorder
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """A Redis for these tests alone, never the one at FACTFOLD_REDIS_URL."""
+    problem = ""
     try:
         server = servers.start()
     except ServerError as error:
-        pytest.fail(str(error), pytrace=False)
+        problem = str(error)
+    if problem:  # said here, where pytest has no other exception to show beside it
+        pytest.fail(problem, pytrace=False)
     with server:
         yield server
 

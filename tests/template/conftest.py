@@ -1,0 +1,69 @@
+"""Generated services, checked by the tools of this environment, which has what their locks have."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import factfold_cli
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICE = ROOT / "template/python/{{cookiecutter.service_slug}}"
+GENERATOR = Path(factfold_cli.__file__).parents[1]
+MYPY_CACHE = "MYPY_CACHE_DIR"
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A generated repository with its stubs."""
+
+    root: Path
+    mypy_cache: Path
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs `python ARGUMENTS` there, with the service and its chassis joined by path."""
+        parts = [str(self.root / part) for part in ("src", "gen", "chassis/src")]
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.root,
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(parts), MYPY_CACHE: str(self.mypy_cache)},
+            capture_output=True,
+            text=True,
+        )
+
+
+def factfold(here: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "factfold_cli", *arguments],
+        cwd=here,
+        env=os.environ | {"PYTHONPATH": str(GENERATOR)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mypy")
+
+
+@pytest.fixture
+def generate(tmp_path: Path, mypy_cache: Path) -> Callable[..., Generated]:
+    """`generate(NAME, …)` is `factfold new NAME …`, then the stubs."""
+
+    def make(name: str, *arguments: str) -> Generated:
+        before = set(tmp_path.iterdir())
+        factfold(tmp_path, "new", name, "--language", "python", "--no-input", *arguments)
+        (root,) = set(tmp_path.iterdir()) - before
+        made = Generated(root, mypy_cache)
+        done = made.python("hatch_build.py")
+        assert done.returncode == 0, done.stderr
+        return made
+
+    return make

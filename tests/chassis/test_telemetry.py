@@ -160,7 +160,7 @@ def test_an_exception_marks_a_send_and_is_raised(
 
 def test_a_failed_process_ends_once(telemetry: Telemetry, exporter: InMemorySpanExporter) -> None:
     with telemetry.process("orders", 0, "g", new_meta(), "k") as process:
-        process.failed(ValueError("poison"))
+        process.end(ValueError("poison"))
     assert only(exporter, "process orders").status.status_code is StatusCode.ERROR
 
 
@@ -348,6 +348,7 @@ def test_a_collector_that_hangs_costs_only_spans(monkeypatch: pytest.MonkeyPatch
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)
         monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "10")
+        monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10")
         telemetry = Telemetry.from_environment("orders")
         begin = time.monotonic()
         for _ in range(1000):

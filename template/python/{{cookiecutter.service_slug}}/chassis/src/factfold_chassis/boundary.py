@@ -4,8 +4,6 @@ The outermost interceptor, so that what the team's interceptors refuse is traced
 mapped like everything else.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection

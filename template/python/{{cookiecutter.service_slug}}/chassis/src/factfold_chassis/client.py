@@ -1,70 +1,51 @@
-"""Calls to other services: traced, and within the time that the caller left.
-
-async with channel("127.0.0.1:50052") as shipments:
-    await ShipmentServiceStub(shipments).GetShipment(request)
-"""
-
-from __future__ import annotations
+"""Calls to other services: traced, and within the time that the caller left."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
 
 from factfold_chassis.rpc import time_left
-from factfold_chassis.telemetry import ClientCall, Telemetry
+from factfold_chassis.telemetry import ServerCall, Telemetry
 
 DEFAULT_DEADLINE = 10.0  # seconds, of unary calls outside of any call that is being answered
-
-Continuation = Callable[[grpc.aio.ClientCallDetails, Any], Awaitable[Any]]
 
 
 def channel(
     target: str,
     *,
     credentials: grpc.ChannelCredentials | None = None,
-    interceptors: tuple[grpc.aio.ClientInterceptor, ...] = (),
-    options: tuple[tuple[str, Any], ...] = (),
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
 ) -> grpc.aio.Channel:
-    """A channel whose unary-unary and unary-stream calls are traced; without credentials plain.
+    """A channel whose unary and server-streaming calls are traced; plain without `credentials`.
 
-    A call gets the rest of the time that the call being answered has, if it brings no shorter
-    timeout of its own.
+    A call gets what is left of the time of the call being answered, unless it brings a shorter
+    timeout of its own. Use it as `async with channel("127.0.0.1:50052") as shipments:`.
     """
-    traced = _Traced(target)
-    chain: list[Any] = [_Unary(traced), _Stream(traced), *interceptors]
+    chain: list[Any] = [_Unary(target), _Stream(target), *interceptors]
     if credentials is None:
-        return grpc.aio.insecure_channel(target, options, interceptors=chain)
-    return grpc.aio.secure_channel(target, credentials, options, interceptors=chain)
+        return grpc.aio.insecure_channel(target, interceptors=chain)
+    return grpc.aio.secure_channel(target, credentials, interceptors=chain)
 
 
 class _Traced:
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str):
         host, _, port = target.rpartition("/")[2].rpartition(":")
-        self._host, self._port = (host, int(port)) if port.isdecimal() else (target, 0)
+        self._place = (host, int(port)) if port.isdecimal() else (target, 0)
         self._ending: set[asyncio.Task[None]] = set()
 
-    async def start(
-        self,
-        continuation: Continuation,
-        details: grpc.aio.ClientCallDetails,
-        request: Any,
-        default: float | None,
+    async def _call(
+        self, continuation: Any, details: Any, request: Any, *limits: float | None
     ) -> Any:
         method = details.method
         path = method.decode() if isinstance(method, bytes) else method
-        span = Telemetry.active().client_call(path, self._host, self._port)
-        limits = [limit for limit in (details.timeout, time_left()) if limit is not None]
-        changed = grpc.aio.ClientCallDetails(
-            method,
-            min(limits, default=default),
-            grpc.aio.Metadata(*(details.metadata or ()), *span.metadata),
-            details.credentials,
-            details.wait_for_ready,
-        )
+        span = Telemetry.active().client_call(path, *self._place)
+        metadata = grpc.aio.Metadata(*(details.metadata or ()), *span.metadata)
+        left = min((limit for limit in limits if limit is not None), default=None)
+        details = details._replace(timeout=left, metadata=metadata)
         try:
-            call = await continuation(changed, request)
+            call = await continuation(details, request)
         except BaseException:
             span.end(grpc.StatusCode.UNKNOWN)
             raise
@@ -74,27 +55,22 @@ class _Traced:
         return call
 
 
-class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
-    def __init__(self, traced: _Traced) -> None:
-        self._traced = traced
-
+class _Unary(_Traced, grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Any, client_call_details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
-        return await self._traced.start(
-            continuation, client_call_details, request, DEFAULT_DEADLINE
-        )
+        own, left = client_call_details.timeout, time_left()
+        default = DEFAULT_DEADLINE if own is None and left is None else None
+        return await self._call(continuation, client_call_details, request, own, left, default)
 
 
-class _Stream(grpc.aio.UnaryStreamClientInterceptor):
-    def __init__(self, traced: _Traced) -> None:
-        self._traced = traced
-
+class _Stream(_Traced, grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(
         self, continuation: Any, client_call_details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
-        return await self._traced.start(continuation, client_call_details, request, None)
+        own, left = client_call_details.timeout, time_left()
+        return await self._call(continuation, client_call_details, request, own, left)
 
 
-async def _end(call: Any, span: ClientCall) -> None:
+async def _end(call: Any, span: ServerCall) -> None:
     span.end(await call.code())

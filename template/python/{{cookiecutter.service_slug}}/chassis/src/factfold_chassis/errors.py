@@ -20,8 +20,6 @@ ChassisError          a call ends: `code` and `message` are what the caller sees
     Draining              a watch ends, and may resume
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import grpc

@@ -3,8 +3,6 @@
 Use the standard `logging` module with `extra={...}`; the fields appear beside the message.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

@@ -3,8 +3,7 @@
 Tracing and metrics are configured by the standard `OTEL_*` variables instead.
 """
 
-from __future__ import annotations
-
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -78,7 +77,7 @@ class Settings:
         return tuple({form for text in passwords for form in (text, unquote(text)) if form})
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
         """An empty variable counts as absent.
 
         Raises:
@@ -116,29 +115,24 @@ def _read(name: str, path: str) -> str:
 
 
 def _convert(name: str, text: str, item: Field[Any]) -> Any:
-    choices: tuple[str, ...] = item.metadata["choices"]
+    default, choices = item.default, item.metadata["choices"]
+    if isinstance(default, bool):
+        choices = _TRUE + _FALSE
     if choices:
-        for choice in choices:
-            if choice.lower() == text.lower():
-                return choice
-        raise SettingsError(f"{name} is {text!r}: it must be one of {', '.join(choices)}")
-    if isinstance(item.default, bool):
-        if text.lower() in (*_TRUE, *_FALSE):
-            return text.lower() in _TRUE
-        raise SettingsError(f"{name} is {text!r}: it must be true or false")
-    if isinstance(item.default, int | float):
-        kind = type(item.default)
-        try:
-            number = kind(text)
-        except ValueError:
-            number = kind(0)
+        if text.lower() not in map(str.lower, choices):
+            shown = "true or false" if isinstance(default, bool) else f"one of {', '.join(choices)}"
+            raise SettingsError(f"{name} is {text!r}: it must be {shown}")
+        found = next(choice for choice in choices if choice.lower() == text.lower())
+        return found in _TRUE if isinstance(default, bool) else found
+    if isinstance(default, int | float):
+        number = float("nan")
+        with contextlib.suppress(ValueError):
+            number = type(default)(text)
         if not 0 < number < float("inf"):
-            what = "a whole number" if kind is int else "a number of seconds"
+            what = "a whole number" if isinstance(default, int) else "a number of seconds"
             raise SettingsError(f"{name} is {text!r}: it must be {what} above 0")
         return number
-    if item.name == "redis_url":
-        return _redis_url(name, text)
-    return _listen(name, text)
+    return _redis_url(name, text) if item.name == "redis_url" else _listen(name, text)
 
 
 def _redis_url(name: str, text: str) -> str:

@@ -1,7 +1,5 @@
 """W3C trace context, read from and written to gRPC metadata and facts."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 
@@ -15,27 +13,26 @@ Metadata = Iterable[tuple[str, str | bytes]]
 
 def from_metadata(metadata: Metadata) -> SpanContext | None:
     """The caller's span, or None if `metadata` names none that is valid."""
-    parent = state = ""
+    parent, states = "", []
     for name, value in metadata:
         if name == "traceparent":
-            parent = _text(value)
+            parent = str(value)
         elif name == "tracestate":
-            state = f"{state},{_text(value)}" if state else _text(value)
+            states.append(str(value))
     found = _TRACEPARENT.fullmatch(parent) if parent else None
     if found is None or found[1] == "ff" or (found[1] == "00" and found[5]):
         return None
-    context = _context(int(found[2], 16), int(found[3], 16), int(found[4], 16), state)
-    return context if context.is_valid else None
+    return _context(int(found[2], 16), int(found[3], 16), int(found[4], 16), states)
 
 
 def to_metadata(context: SpanContext) -> list[tuple[str, str]]:
     """Nothing for an invalid context."""
     if not context.is_valid:
         return []
-    flags = int(context.trace_flags)
-    parent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{flags:02x}"
+    ids = f"{context.trace_id:032x}-{context.span_id:016x}"
     state = context.trace_state.to_header()
-    return [("traceparent", parent), *([("tracestate", state)] if state else [])]
+    parent = ("traceparent", f"00-{ids}-{int(context.trace_flags):02x}")
+    return [parent, ("tracestate", state)] if state else [parent]
 
 
 def from_fact(meta: FactMeta) -> SpanContext | None:
@@ -43,8 +40,8 @@ def from_fact(meta: FactMeta) -> SpanContext | None:
     if len(meta.trace_id) != 16 or len(meta.span_id) != 8:
         return None
     trace_id, span_id = int.from_bytes(meta.trace_id), int.from_bytes(meta.span_id)
-    context = _context(trace_id, span_id, meta.trace_flags & 0xFF, meta.trace_state)
-    return context if context.is_valid else None
+    states = [meta.trace_state] if meta.trace_state else []
+    return _context(trace_id, span_id, meta.trace_flags & 0xFF, states)
 
 
 def to_fact(context: SpanContext, meta: FactMeta) -> None:
@@ -57,10 +54,7 @@ def to_fact(context: SpanContext, meta: FactMeta) -> None:
             meta.trace_state = context.trace_state.to_header()
 
 
-def _context(trace_id: int, span_id: int, flags: int, state: str) -> SpanContext:
-    trace_state = TraceState.from_header([state]) if state else None
-    return SpanContext(trace_id, span_id, True, TraceFlags(flags), trace_state)
-
-
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode("ascii", "replace")
+def _context(trace_id: int, span_id: int, flags: int, states: list[str]) -> SpanContext | None:
+    state = TraceState.from_header(states) if states else None
+    context = SpanContext(trace_id, span_id, True, TraceFlags(flags), state)
+    return context if context.is_valid else None

@@ -3,23 +3,16 @@
 Imported only if an exporter was asked for: the SDK takes longer to import than the server.
 """
 
-from __future__ import annotations
-
 import importlib
-import logging
 import os
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import (
-    ConsoleMetricExporter,
-    MetricReader,
-    PeriodicExportingMetricReader,
-)
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import (
@@ -31,98 +24,89 @@ from opentelemetry.sdk.trace.export import (
 
 from factfold_chassis.errors import SettingsError
 
-log = logging.getLogger("factfold.telemetry")
+Signal = Literal["TRACES", "METRICS"]
 
 
-class CountingProcessor(BatchSpanProcessor):
-    """A bounded queue that refuses what does not fit and knows how much was lost."""
+class Spans(BatchSpanProcessor):
+    """A bounded queue of spans; refuses what does not fit, and knows how many were lost."""
 
-    def __init__(self, exporter: SpanExporter, on_drop: Callable[[int], None]) -> None:
-        self._capacity = _number("OTEL_BSP_MAX_QUEUE_SIZE", 2048)
-        self._on_drop = on_drop
-        self._waiting = 0
+    def __init__(self, exporter: SpanExporter):
+        self._capacity = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") or 2048)
         self._lock = Lock()
-        batch = min(_number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512), self._capacity)
-        super().__init__(
-            _CountingExporter(exporter, self), self._capacity, max_export_batch_size=batch
-        )
+        self._ended = self._waiting = self._delivered = 0
+        super().__init__(_Counted(exporter, self), self._capacity)
+
+    @property
+    def lost(self) -> int:
+        return self._ended - self._waiting - self._delivered
 
     def on_end(self, span: ReadableSpan) -> None:
-        if not (span.context and span.context.trace_flags.sampled):
-            return
         with self._lock:
             fits = self._waiting < self._capacity
+            self._ended += 1
             self._waiting += fits
         if fits:
             super().on_end(span)
-        else:
-            self._on_drop(1)
 
-    def exported(self, spans: int, lost: bool) -> None:
+    def exported(self, spans: int, delivered: bool) -> None:
         with self._lock:
             self._waiting -= spans
-        if lost:
-            self._on_drop(spans)
+            self._delivered += spans if delivered else 0
 
     def abandon(self) -> None:
-        """Count what is still waiting as lost."""
+        """No more will be exported: what waits is lost."""
         with self._lock:
-            waiting, self._waiting = self._waiting, 0
-        if waiting > 0:
-            self._on_drop(waiting)
+            self._waiting = 0
 
 
-class _CountingExporter(SpanExporter):
-    def __init__(self, exporter: SpanExporter, processor: CountingProcessor) -> None:
+class _Counted(SpanExporter):
+    def __init__(self, exporter: SpanExporter, spans: Spans):
         self._exporter = exporter
-        self._processor = processor
+        self._spans = spans
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = SpanExportResult.FAILURE
         try:
             result = self._exporter.export(spans)
         finally:
-            self._processor.exported(len(spans), result is not SpanExportResult.SUCCESS)
+            self._spans.exported(len(spans), result is SpanExportResult.SUCCESS)
         return result
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
 
 
-def tracer_provider(
-    resource: Resource, exporters: list[str], on_drop: Callable[[int], None]
-) -> tuple[TracerProvider, list[CountingProcessor]]:
+def traces(service_name: str, exporters: list[str]) -> tuple[TracerProvider, list[Spans]]:
     """The sampler is the SDK's, from `OTEL_TRACES_SAMPLER`."""
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    processors = []
-    for name in exporters:
-        exporter = _otlp("TRACES") if name == "otlp" else ConsoleSpanExporter(out=sys.stderr)
-        processors.append(CountingProcessor(exporter, on_drop))
-        provider.add_span_processor(processors[-1])
-    return provider, processors
+    provider = TracerProvider(resource=_resource(service_name), shutdown_on_exit=False)
+    console = ConsoleSpanExporter(out=sys.stderr)
+    try:
+        queues = [Spans(_otlp("TRACES") if n == "otlp" else console) for n in exporters]
+    except ValueError as error:
+        raise SettingsError(f"an OTEL_BSP_… variable cannot be used: {error}") from None
+    for queue in queues:
+        provider.add_span_processor(queue)
+    return provider, queues
 
 
-def meter_provider(resource: Resource, exporters: list[str]) -> MeterProvider:
-    readers: list[MetricReader] = []
-    for name in exporters:
-        exporter = _otlp("METRICS") if name == "otlp" else ConsoleMetricExporter(out=sys.stderr)
-        readers.append(PeriodicExportingMetricReader(exporter))
-    return MeterProvider(readers, resource, shutdown_on_exit=False)
+def metrics(service_name: str, exporters: list[str]) -> MeterProvider:
+    console = ConsoleMetricExporter(out=sys.stderr)
+    readers = [
+        PeriodicExportingMetricReader(_otlp("METRICS") if name == "otlp" else console)
+        for name in exporters
+    ]
+    return MeterProvider(readers, _resource(service_name), shutdown_on_exit=False)
 
 
-def resource(service_name: str) -> Resource:
+def _resource(service_name: str) -> Resource:
     """`OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win over the service's own name."""
-    own = {"service.name": service_name, "service.instance.id": str(uuid.uuid4())}
-    given = Resource.create().attributes
-    named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in os.environ.get(
-        "OTEL_RESOURCE_ATTRIBUTES", ""
-    )
-    return Resource(own).merge(
-        Resource({k: v for k, v in given.items() if named or k != "service.name"})
-    )
+    given = Resource.create({"service.instance.id": str(uuid.uuid4())})
+    if str(given.attributes["service.name"]).startswith("unknown_service"):
+        return given.merge(Resource({"service.name": service_name}))
+    return given
 
 
-def _otlp(signal: str) -> Any:
+def _otlp(signal: Signal) -> Any:
     variable = f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL"
     protocol = os.environ.get(variable) or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "grpc"
     package = {"grpc": "grpc", "http/protobuf": "http"}.get(protocol)
@@ -130,22 +114,13 @@ def _otlp(signal: str) -> Any:
         raise SettingsError(
             f"the OTLP protocol {protocol!r} is unknown: write grpc or http/protobuf"
         )
-    module, kind = ("trace", "Span") if signal == "TRACES" else ("metric", "Metric")
+    name = f"opentelemetry.exporter.otlp.proto.{package}"
     try:
-        found = importlib.import_module(
-            f"opentelemetry.exporter.otlp.proto.{package}.{module}_exporter"
-        )
+        if signal == "TRACES":
+            return importlib.import_module(f"{name}.trace_exporter").OTLPSpanExporter()
+        return importlib.import_module(f"{name}.metric_exporter").OTLPMetricExporter()
     except ImportError:
         raise SettingsError(
             f"the OTLP protocol {protocol} needs a package that is not installed: "
             f"install opentelemetry-exporter-otlp-proto-{package}"
         ) from None
-    return getattr(found, f"OTLP{kind}Exporter")()
-
-
-def _number(variable: str, default: int) -> int:
-    try:
-        return max(1, int(os.environ.get(variable) or default))
-    except ValueError:
-        log.warning("a number is expected, the default is used", extra={"variable": variable})
-        return default

@@ -14,7 +14,8 @@ from factfold_chassis import client
 from factfold_chassis.calls import Appended
 from factfold_chassis.core import Core
 from factfold_chassis.facts import Fact, new_meta
-from factfold_chassis.log.append import Appender, NewFact
+from factfold_chassis.log.append import Appender
+from factfold_chassis.log.lane import NewFact
 from factfold_chassis.log.link import Redis
 from factfold_chassis.log.read import Reader
 from factfold_chassis.log.streams import create_stream, wait_for_stream

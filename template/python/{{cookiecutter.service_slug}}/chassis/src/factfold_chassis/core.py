@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -34,6 +34,7 @@ from factfold_chassis.log.streams import Keys, create_stream, read_head
 from factfold_chassis.reactions.declare import Reaction
 from factfold_chassis.reactions.engine import ReactionEngine
 from factfold_chassis.settings import Settings
+from factfold_chassis.tasks import cancel
 from factfold_chassis.telemetry import Telemetry
 from factfold_chassis.views.declare import Fold, Table, View
 from factfold_chassis.views.engine import ViewEngine
@@ -74,7 +75,7 @@ class Core:
         self.on_ready_change: list[Callable[[bool], None]] = []
         self._appenders: dict[str, Appender] = {}
         self._status = "starting"
-        self._was_ready = False
+        self.ready = False
         self._ready = asyncio.Event()
         self._views = self._make_views(folds)
         self._reactions = [ReactionEngine(self, reaction) for reaction in reactions]
@@ -157,10 +158,10 @@ class Core:
         self.drain()
         for reaction in self._reactions:
             reaction.stopping = True
-        await _cancel(self._reaction_tasks)
+        await cancel(self._reaction_tasks)
         for appender in self._appenders.values():
             await appender.flush(timeout)
-        await _cancel(self._tasks)
+        await cancel(self._tasks)
 
     def drain(self) -> None:
         """No new work; watches end with the position to resume from."""
@@ -178,19 +179,15 @@ class Core:
             reasons += [reaction.status for reaction in self._reactions]
         return "; ".join(filter(None, reasons))
 
-    @property
-    def ready(self) -> bool:
-        return not self.status
-
     async def wait_ready(self) -> None:
         await self._ready.wait()
 
     def changed(self) -> None:
         """A part has changed its state; for the parts."""
-        ready = self.ready
-        if ready == self._was_ready:
+        ready = not self.status
+        if ready == self.ready:
             return
-        self._was_ready = ready
+        self.ready = ready
         if ready:
             self._ready.set()
         else:
@@ -340,10 +337,3 @@ class Core:
         except DecodeError:
             return None
         return Appended(event, facts[-1].version, facts[-1].position, repeated=True)
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    tasks = list(tasks)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -25,6 +25,7 @@ from factfold_chassis.log.link import (
 )
 from factfold_chassis.log.scripts import APPEND
 from factfold_chassis.log.streams import Keys
+from factfold_chassis.tasks import together
 
 logger = logging.getLogger(__name__)
 
@@ -119,9 +120,7 @@ class Appender:
 
     async def run(self) -> None:
         """Work until cancelled; outlives any number of lost connections."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._sweep())
-            tasks.create_task(persist(self._session, self._on_loss))
+        await together(self._sweep(), persist(self._session, self._on_loss))
 
     async def flush(self, timeout: float) -> None:
         """Take nothing more, wait until nothing waits, then give up what is left."""
@@ -146,13 +145,7 @@ class Appender:
                 lane.resend = True
             self._lost = ""
             self._wake.set()
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._write(link))
-                    tasks.create_task(self._read(link))
-                    tasks.create_task(self._watch())
-            except ExceptionGroup as group:
-                raise group.exceptions[0] from None
+            await together(self._write(link), self._read(link), self._watch())
 
     def _on_loss(self, reason: str, attempt: int) -> None:
         self._lost = reason

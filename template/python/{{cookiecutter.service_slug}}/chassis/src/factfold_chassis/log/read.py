@@ -9,10 +9,10 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
+from factfold.v1.fact_pb2 import FactMeta
 from google.protobuf.message import DecodeError
 from redis.exceptions import ResponseError
 
-from factfold.v1.fact_pb2 import FactMeta
 from factfold_chassis.facts import Entry, split_id
 from factfold_chassis.log.link import (
     REPLY_TIMEOUT,

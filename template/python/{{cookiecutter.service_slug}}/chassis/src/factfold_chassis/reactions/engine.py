@@ -19,6 +19,7 @@ from factfold_chassis.log.scripts import APPEND, CLAIM, COMMIT, SETTLE
 from factfold_chassis.log.streams import Head, Keys, wait_for_stream
 from factfold_chassis.reactions.declare import Reacting, Reaction
 from factfold_chassis.reactions.outbox import append_command, decide
+from factfold_chassis.tasks import together
 from factfold_chassis.telemetry import Replay, Send
 
 if TYPE_CHECKING:
@@ -66,9 +67,7 @@ class ReactionEngine:
         ]  # fmt: skip
         self.status = ""
         self.core.changed()
-        async with asyncio.TaskGroup() as tasks:
-            for worker in self._workers:
-                tasks.create_task(worker.run())
+        await together(*(worker.run() for worker in self._workers))
 
     def lag(self) -> list[tuple[str, int, int]]:
         """(stream, partition, facts behind the tail)."""

@@ -14,6 +14,7 @@ from factfold_chassis.facts import Entry, Fact, Position, format_positions
 from factfold_chassis.log.link import Redis
 from factfold_chassis.log.read import START, Anchor, LogChanged, LogGap, Reader
 from factfold_chassis.log.streams import Head, wait_for_stream
+from factfold_chassis.tasks import together
 from factfold_chassis.views.declare import Fold, View
 from factfold_chassis.views.journal import Journal
 from factfold_chassis.views.tables import Rows, Tables
@@ -167,19 +168,15 @@ class ViewEngine:
         while True:
             self._reset()
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    for stream in self.streams:
-                        tasks.create_task(self._follow_stream(stream, tasks))
-            except ExceptionGroup as group:
-                change = group.exceptions[0]
-                if not isinstance(change, LogChanged):
-                    raise
+                await together(*map(self._follow_stream, self.streams))
+            except LogGap as gap:
                 self._count("factfold.log.alarms", view=self.view.name)
-                if isinstance(change, LogGap):
-                    self._refused = f"view {self.view.name} cannot be complete: {change}"
-                    logger.error("%s; restore the log from a backup and restart", self._refused)
-                    self._changed()
-                    return
+                self._refused = f"view {self.view.name} cannot be complete: {gap}"
+                logger.error("%s; restore the log from a backup and restart", self._refused)
+                self._changed()
+                return
+            except LogChanged as change:
+                self._count("factfold.log.alarms", view=self.view.name)
                 logger.error("the log changed: %s; rebuilding view %s", change, self.view.name)
 
     def _reset(self) -> None:
@@ -197,14 +194,13 @@ class ViewEngine:
         parse = folds[0].event.FromString
         return parse, [(fold.function, self.tables[fold.into]) for fold in folds]
 
-    async def _follow_stream(self, stream: str, tasks: asyncio.TaskGroup) -> None:
+    async def _follow_stream(self, stream: str) -> None:
         heads = await wait_for_stream(self._redis, stream)
         self._places[stream] = [
             Place(stream, partition, head) for partition, head in enumerate(heads)
         ]
         self._changed()
-        for place in self._places[stream]:
-            tasks.create_task(self._follow(place))
+        await together(*map(self._follow, self._places[stream]))
 
     async def _follow(self, place: Place) -> None:
         reader = Reader(self._redis, place.stream, place.partition, place.epoch)

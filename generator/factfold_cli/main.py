@@ -1,5 +1,6 @@
 """`factfold`: the group of all commands, and how a command ends."""
 
+import os
 import sys
 from typing import NoReturn
 
@@ -34,6 +35,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _end(_one_line(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _end("interrupted", 1)
+    except BrokenPipeError:
+        # Whoever reads has seen enough; the interpreter must not try to flush to them again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         _end(f"{error.filename or 'system'}: {error.strerror or error}", 1)
 

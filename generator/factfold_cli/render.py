@@ -6,6 +6,7 @@ import logging
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,11 +28,16 @@ def literals(answers: Mapping[str, str]) -> dict[str, str]:
 
 def variables(language: str, answers: Mapping[str, str]) -> dict[str, Any]:
     """All variables of the template, derived from `answers` as Cookiecutter derives them."""
+    return _variables(language, tuple(answers.items()))
+
+
+@cache
+def _variables(language: str, answers: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     from cookiecutter.generate import generate_context
     from cookiecutter.prompt import prompt_for_config
 
     listed = str(template(language) / "cookiecutter.json")
-    context = generate_context(listed, extra_context=literals(answers))
+    context = generate_context(listed, extra_context=literals(dict(answers)))
     return dict(prompt_for_config(context, no_input=True))
 
 

@@ -74,7 +74,7 @@ class Core:
         self.epochs: dict[str, list[str]] = {}
         self.on_ready_change: list[Callable[[bool], None]] = []
         self._appenders: dict[str, Appender] = {}
-        self._status = "starting"
+        self._status = f"waits for Redis at {settings.redis_address}"
         self.ready = False
         self._ready = asyncio.Event()
         self._views = self._make_views(folds)

@@ -64,7 +64,7 @@ class Folded:
         for engine in self._engines.values():
             if stream.name in engine.streams:
                 place = Place(stream.name, partition, Head(EPOCH, stream.partitions, 0, 0))
-                engine.fold(place, engine._plan[stream.name], [entry])
+                engine.fold(place, [entry])
 
 
 def fold_facts(app: Service, *events: Message) -> Folded:

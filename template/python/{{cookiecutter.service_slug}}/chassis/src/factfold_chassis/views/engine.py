@@ -204,11 +204,10 @@ class ViewEngine:
 
     async def _follow(self, place: Place) -> None:
         reader = Reader(self._redis, place.stream, place.partition, place.epoch)
-        plan = self._plan.get(place.stream, {})
         try:
             async with aclosing(reader.batches()) as batches:
                 async for batch in batches:
-                    self.fold(place, plan, batch.entries)
+                    self.fold(place, batch.entries)
                     catching_up = place.anchor.n < place.target
                     place.advance(batch.anchor, batch.tail)
                     if self.journal is not None:
@@ -222,9 +221,10 @@ class ViewEngine:
                 f"stream {place.stream}, partition {place.partition}: {change}"
             ) from None
 
-    def fold(self, place: Place, plan: dict[bytes, _Step], entries: Sequence[Entry]) -> None:
+    def fold(self, place: Place, entries: Sequence[Entry]) -> None:
         """Fold entries in order. One that cannot be folded changes nothing, and is reported."""
         stream, partition, epoch = place.stream, place.partition, place.epoch
+        plan = self._plan.get(stream, {})
         for entry in entries:
             fields = entry[1]
             try:

@@ -144,7 +144,7 @@ async def test_a_batch_that_comes_twice_is_appended_once(server, client):
 
 async def test_a_flushed_script_cache_loses_and_doubles_nothing(server, client):
     async with appending(server.url) as appender:
-        for _ in range(20):
+        for _ in range(8):
             appends = [asyncio.ensure_future(appender.append([fact(f"k{i}")])) for i in range(100)]
             await client.script_flush()
             await asyncio.gather(*appends)

@@ -212,8 +212,8 @@ async def test_a_position_not_reached_and_one_of_another_epoch(server, shop, ban
 async def test_a_watch_resumes_and_misses_nothing(server, shop, bank):
     service = Shop(shop, bank)
     async with running(service.core(server.url)) as core:
-        for i in range(3000):
-            asyncio.ensure_future(place(core, shop.OrderPlaced(id=f"k{i}")))
+        placing = [place(core, shop.OrderPlaced(id=f"k{i}")) for i in range(3000)]
+        placed = asyncio.gather(*placing)
         seen: list[str] = []
         token = ""
         while len(seen) < 3000:
@@ -224,6 +224,7 @@ async def test_a_watch_resumes_and_misses_nothing(server, shop, bank):
                 if len(seen) % 700 == 0 or len(seen) == 3000:
                     break
         assert len(set(seen)) == 3000
+        await placed
 
         async def follow() -> None:
             async for change in core.watch().changes(token):
@@ -289,7 +290,7 @@ async def test_a_reaction_that_fails_is_tried_again_in_order(server, shop, bank)
         await eventually(lambda: seen == ["0", "1", "2", "3", "4"])
 
 
-async def test_the_instance_that_starts_last_owns_a_reaction(server, shop, bank):
+async def test_the_instance_that_starts_last_owns_a_reaction(server, client, shop, bank):
     def service(name: str, seen: list[str]) -> Shop:
         made = Shop(shop, bank)
 
@@ -307,12 +308,16 @@ async def test_the_instance_that_starts_last_owns_a_reaction(server, shop, bank)
         await place(one, shop.OrderPlaced(id="a"))
         await eventually(lambda: "a-copy" in first)
         async with running(service("two", second).core(server.url)) as two:
+            for partition in range(4):
+                group = f"{{orders/{partition}}}:group:shop.note"
+                while await client.hget(group, "owner") != two.instance.encode():
+                    await asyncio.sleep(0.01)
             for i in range(50):
                 await place(one, shop.OrderPlaced(id=f"k{i}"))
-            await eventually(lambda: len(second) >= 100)
             rows = two.query().rows(next(iter(two.owner.view.tables)))
             await eventually(lambda: len(rows) == 102)
-            assert len(rows) == 102
+            await eventually(lambda: len(set(second)) >= 100)
+    assert sum([await client.xlen(f"{{orders/{partition}}}:log") for partition in range(4)]) == 102
 
 
 async def test_a_flushed_log_is_noticed_by_a_running_view(server, client, shop, bank):

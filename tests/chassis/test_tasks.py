@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from factfold_chassis.tasks import together
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import grpc
@@ -451,6 +452,36 @@ async def test_drain_finishes_calls_ends_watches_and_takes_no_more() -> None:
         assert (await b.refused(PUT)).code() is Code.UNAVAILABLE
         await draining
         assert asyncio.get_running_loop().time() - begin < 2
+
+
+async def test_calls_that_keep_coming_while_it_drains_are_refused() -> None:
+    # gRPC itself would end those that it has not handed on yet as CANCELLED.
+    begun: set[str] = set()
+    done: set[str] = set()
+    refusals: list[grpc.aio.AioRpcError] = []
+
+    async def put(request: Any, call: Any) -> Any:
+        begun.add(request.text)
+        await asyncio.sleep(0.02)
+        return request
+
+    async with bench(put) as b:
+
+        async def caller(name: int) -> None:
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                for call in count():
+                    done.add((await b.call(PUT, f"{name} {call}")).text)
+            refusals.append(refusal.value)
+
+        callers = asyncio.gather(*map(caller, range(100)))
+        while len(done) < 200:
+            await asyncio.sleep(0.001)
+        await b.server.drain(5)
+        await callers
+    assert begun == done
+    assert {(refusal.code(), refusal.details()) for refusal in refusals} == {
+        (Code.UNAVAILABLE, "not ready: the service is shutting down; retry later")
+    }
 
 
 async def test_drain_gives_up_after_its_time() -> None:

@@ -5,6 +5,7 @@ mapped like everything else.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing
@@ -43,6 +44,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         self._methods = frozenset(methods)
         self._wrapped: dict[str, tuple[Any, Any]] = {}
         self._running: set[asyncio.Task[Any]] = set()
+        self._came = 0
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -57,6 +59,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
+        self._came += 1
         task.add_done_callback(partial(self._done, call))
         try:
             handler = await continuation(handler_call_details)
@@ -73,10 +76,21 @@ class Boundary(grpc.aio.ServerInterceptor):
                 self._wrapped[method] = handler, wrapped
         return wrapped
 
+    async def quiet(self, seconds: float, timeout: float) -> None:
+        """Wait until no call has come for `seconds`, `timeout` seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                came = -1
+                while came != self._came:
+                    came = self._came
+                    await asyncio.sleep(seconds)
+
     async def idle(self, timeout: float) -> None:
         """Wait until no call runs, `timeout` seconds at most."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=timeout)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._running:
+                    await asyncio.wait(self._running)
 
     def _done(self, call: ServerCall, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

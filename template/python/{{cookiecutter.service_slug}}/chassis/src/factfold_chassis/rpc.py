@@ -120,7 +120,9 @@ def _watch(core: Core, settings: Settings, function: Callable[..., Any]) -> Answ
 
 
 async def _admit(core: Core, settings: Settings, context: Context) -> None:
-    """Let a call pass once the service is ready and the view is where the caller has been."""
+    """Let a call pass if the service is ready and the view is where the caller has been."""
+    if core.draining.is_set():
+        raise NotReady("the service is shutting down")
     if not core.ready:
         raise NotReady(core.status)
     asked = [str(value) for name, value in context.invocation_metadata() or () if name == AT_LEAST]

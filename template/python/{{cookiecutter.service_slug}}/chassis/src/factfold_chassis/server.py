@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("factfold.server")
 
 _LOOK_EVERY = 0.5  # seconds: how often a service that waits looks what it waits for
+_QUIET, _LONGEST_REFUSAL = 0.05, 0.5  # seconds
 
 
 class Server:
@@ -81,15 +82,19 @@ class Server:
 
         Watches end at once, with the position to resume from.
         """
+        end = asyncio.get_running_loop().time() + timeout
         if self._following is not None:
             self._following.cancel()
         # A health watcher that does not read must not hold up the end.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), min(1.0, timeout))
         self._core.drain()
-        stopping = asyncio.create_task(self._server.stop(timeout))
-        await asyncio.sleep(0)
-        await self._boundary.idle(timeout)
+        # gRPC ends calls that wait to be accepted when it stops as CANCELLED, which callers do
+        # not repeat. So they are accepted and refused until hardly any can be left.
+        await self._boundary.quiet(_QUIET, min(_LONGEST_REFUSAL, timeout))
+        left = max(0.0, end - asyncio.get_running_loop().time())
+        stopping = asyncio.create_task(self._server.stop(left))
+        await self._boundary.idle(left)
         # What is left are health watches and reflection, which never end by themselves.
         await self._server.stop(None)
         await stopping

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -59,7 +61,9 @@ class Server:
         self._server.add_generic_rpc_handlers(tuple(generic_handlers(core, settings, wired)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
-            [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+            [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME],
+            self._server,
+            _Pool(),  # type: ignore[arg-type]
         )
 
     async def start(self) -> None:
@@ -122,3 +126,19 @@ class Server:
         status = statuses.SERVING if serving else statuses.NOT_SERVING
         for name in ("", *self._services):
             await self._health.set(name, status)
+
+
+class _Pool:
+    """protobuf's pool, which finds the files of services, but not those of their methods."""
+
+    def __init__(self) -> None:
+        self._pool = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            return self._pool.FindMethodByName(symbol).containing_service.file

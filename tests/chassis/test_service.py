@@ -225,7 +225,7 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Process]]:
         ),
         (
             {"OTEL_TRACES_EXPORTER": "smoke"},
-            "lamps: OTEL_TRACES_EXPORTER is 'smoke': write otlp, console or none\n",
+            "lamps: OTEL_TRACES_EXPORTER is 'smoke': write otlp or none\n",
         ),
     ],
 )

@@ -2,60 +2,53 @@
 
 from contextvars import Token
 from time import perf_counter
-from types import TracebackType
 from typing import ClassVar, Self
 from uuid import UUID
 
 import grpc
 from factfold.v1.fact_pb2 import FactMeta
-from opentelemetry import context as otel_context
-from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext, StatusCode, set_span_in_context
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.metrics import Histogram
+from opentelemetry.trace import Span, StatusCode, set_span_in_context
 
 from factfold_chassis.errors import ChassisError
 from factfold_chassis.telemetry.context import to_fact, to_metadata
-from factfold_chassis.telemetry.metrics import Attributes, Metrics
 
+Attributes = dict[str, str | int]
 Code = grpc.StatusCode
 
 
 class Operation:
     """`context` is the span's; without a span of its own, of the one around it."""
 
-    __slots__ = ("_attributes", "_duration", "_metrics", "_span", "_started", "context")
+    __slots__ = ("_attributes", "_duration", "_ended", "_span", "_started", "context")
 
-    def __init__(self, span: Span, metrics: Metrics | None, duration: str, attributes: Attributes):
-        self._span: Span | None = span
-        self._metrics = metrics
+    def __init__(self, span: Span, duration: Histogram | None, attributes: Attributes):
+        self._span = span
         self._duration = duration
         self._attributes = attributes
-        self._started = perf_counter() if metrics else 0.0
-        self.context: SpanContext = span.get_span_context()
-        if span.is_recording():
-            span.set_attributes(attributes)
+        self._started = perf_counter()
+        self._ended = False
+        self.context = span.get_span_context()
+        span.set_attributes(attributes)
 
-    def _add(self, name: str, value: str | int, *, metric: bool = True) -> None:
-        """`metric`: the values are few enough to be told apart in a metric too."""
-        if metric and self._metrics:
-            self._attributes = {**self._attributes, name: value}
-        if self._span is not None and self._span.is_recording():
-            self._span.set_attribute(name, value)
+    def _add(self, name: str, value: str) -> None:
+        """To the span and to the metric: the values must be few."""
+        self._attributes[name] = value
+        self._span.set_attribute(name, value)
 
     def _end(self, error_type: str, error: BaseException | None) -> None:
-        if self._span is None:
+        if self._ended:
             return
+        self._ended = True
         if error_type:
             self._add("error.type", error_type)
-        span, self._span = self._span, None
-        if span.is_recording():
-            if error_type:
-                span.set_status(StatusCode.ERROR, str(error) if error else None)
-            if error_type and error and not isinstance(error, ChassisError):
-                span.record_exception(error)
-            span.end()
-        if self._metrics:
-            seconds = perf_counter() - self._started
-            self._metrics.duration(self._duration, seconds, self._attributes)
+            self._span.set_status(StatusCode.ERROR, str(error) if error else None)
+            if error and not isinstance(error, ChassisError):
+                self._span.record_exception(error)
+        self._span.end()
+        if self._duration:
+            self._duration.record(perf_counter() - self._started, self._attributes)
 
 
 class ServerCall(Operation):
@@ -70,13 +63,13 @@ class ServerCall(Operation):
     )
 
     def end(self, code: Code, error: BaseException | None = None) -> None:
-        if self._span is not None:
+        if not self._ended:
             self._add("rpc.response.status_code", code.name)
             self._end(code.name if code in self.faults else "", error)
 
 
 class ClientCall(ServerCall):
-    """A call to another service."""
+    """A call to another service; `metadata` carries the trace there."""
 
     __slots__ = ()
 
@@ -84,7 +77,6 @@ class ClientCall(ServerCall):
 
     @property
     def metadata(self) -> list[tuple[str, str]]:
-        """What carries the trace there."""
         return to_metadata(self.context)
 
 
@@ -99,9 +91,7 @@ class _Block(Operation):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self.end(error)
 
 
@@ -113,12 +103,12 @@ class Send(_Block):
     def fill(self, meta: FactMeta) -> None:
         """Write the trace into `meta`, whose id is set already."""
         to_fact(self.context, meta)
-        if self._span is not None and self._span.is_recording():
+        if self._span.is_recording():
             self._span.set_attribute("messaging.message.id", fact_id(meta))
 
     def placed(self, partition: int, position: str) -> None:
         self._add("messaging.destination.partition.id", str(partition))
-        self._add("factfold.position", position, metric=False)
+        self._span.set_attribute("factfold.position", position)
 
 
 class Process(_Block):
@@ -127,18 +117,12 @@ class Process(_Block):
     __slots__ = ("_token",)
 
     def __enter__(self) -> Self:
-        assert self._span is not None
-        self._token: Token[Context] = otel_context.attach(set_span_in_context(self._span))
+        self._token: Token[Context] = attach(set_span_in_context(self._span))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        otel_context.detach(self._token)
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        detach(self._token)
         self.end(error)
-
-
-Replay = Process
 
 
 def fact_id(meta: FactMeta) -> str:

@@ -162,6 +162,22 @@ async def test_a_subscriber_that_starts_first_waits_and_gets_all_history(server,
             await eventually(lambda: len(core.query().rows(service.payments)) == 1)
 
 
+async def test_a_service_without_a_stream_of_its_own_reads_those_of_others(server, shop, bank):
+    view = View("paid")
+    payments = view.table("payments", bank.PaymentMade)
+
+    @fold(bank.PaymentMade, into=payments)
+    def paid(row: Any, event: Any, fact: Any) -> Any:
+        return event
+
+    settings = Settings(redis_url=server.url)
+    owner = Core("bank", Contract([bank.DESCRIPTOR]), [], [], settings, Telemetry())
+    reader = Core("reader", Contract([], [bank.DESCRIPTOR]), [paid], [], settings, Telemetry())
+    async with running(owner), running(reader):
+        await place(owner, bank.PaymentMade(order_id="a", amount=7), None)
+        await eventually(lambda: reader.query().rows(payments).get("a"))
+
+
 async def test_a_repeated_command_gives_one_fact_and_the_first_answer(server, shop, bank):
     service = Shop(shop, bank)
     async with (

@@ -164,11 +164,14 @@ class ViewEngine:
     # The work.
 
     async def run(self) -> None:
-        """Follow the log until cancelled. Returns only if the view must refuse to go on."""
+        """Follow the log until cancelled.
+
+        Returns only if there is nothing to follow, or the view must refuse to go on.
+        """
         while True:
             self._reset()
             try:
-                await together(*map(self._follow_stream, self.streams))
+                return await together(*map(self._follow_stream, self.streams))
             except LogGap as gap:
                 self._count("factfold.log.alarms", view=self.view.name)
                 self._refused = f"view {self.view.name} cannot be complete: {gap}"

@@ -76,7 +76,8 @@ class Link:
             raise LinkLost("the connection is closed")  # redis-py would open another one
         try:
             await self._connection.send_packed_command([packed], check_health=False)
-        except (RedisError, OSError) as error:
+        # RuntimeError: uvloop's, until the reader has heard that the connection is gone.
+        except (RedisError, OSError, RuntimeError) as error:
             raise LinkLost(_reason(error)) from error
 
     async def receive(self) -> Any:

@@ -85,3 +85,5 @@ def start(server: redis_server.RedisServer) -> Iterator[Start]:
     yield begin
     for process in started:
         process.close()
+        # For the report of a failed test.
+        print("\n".join([f"--- {process.name}", *process.lines]))

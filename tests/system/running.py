@@ -44,6 +44,7 @@ class Process:
     """One instance of a service. It ends with this process, however that ends."""
 
     def __init__(self, made: Made, redis_url: str, **settings: str) -> None:
+        self.name = made.root.name
         foreign = foreign_environment()
         plain = {name: text for name, text in plain_environment().items() if name in foreign}
         paths = [str(made.root / name) for name in ("src", "gen", "chassis/src")]

@@ -17,6 +17,7 @@ from factfold_chassis.errors import (
     Draining,
     FailedPrecondition,
     LogUnreachable,
+    NotReady,
     OtherEpoch,
     PositionNotReached,
     VersionConflict,
@@ -225,6 +226,18 @@ async def test_a_position_not_reached_and_one_of_another_epoch(server, shop, ban
             await core.at_least("nonsense", 0.1)
 
 
+async def test_a_caller_that_leaves_while_it_waits_is_forgotten(server, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k"))
+        waiting = asyncio.create_task(core.at_least(f"{done.position}9", 5))
+        await asyncio.sleep(0)
+        assert sum(len(place.waiting) for place in core.owner.places()) == 1
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert not any(place.waiting for place in core.owner.places())
+
+
 async def test_a_watch_resumes_and_misses_nothing(server, shop, bank):
     service = Shop(shop, bank)
     async with running(service.core(server.url)) as core:
@@ -253,6 +266,72 @@ async def test_a_watch_resumes_and_misses_nothing(server, shop, bank):
         with pytest.raises(Draining) as draining:
             await following
         assert "orders/" in draining.value.position
+
+
+async def test_a_watch_with_much_to_send_ends_with_the_drain(server, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        for i in range(50):
+            await place(core, shop.OrderPlaced(id="k"), i)
+        await eventually(lambda: core.query().rows(service.orders).get("k").version == 50)
+        sent: list[str] = []
+
+        async def follow() -> None:
+            async for change in core.watch().changes():
+                sent.append(change.event.id)
+                core.drain()
+
+        with pytest.raises(Draining) as draining:
+            await follow()
+        assert len(sent) == 1
+        assert draining.value.position.endswith("-1")
+
+
+async def roll_back(client: redis.asyncio.Redis, partition: int, n: int) -> None:
+    """Leave the first `n` facts of a partition of `orders`, as a failover may."""
+    log, head, versions = (f"{{orders/{partition}}}:{name}" for name in ("log", "head", "versions"))
+    entries = await client.execute_command("XRANGE", log, "-", "+")
+    ids = [entry[0] for entry in entries]
+    await client.xdel(log, *ids[n:])
+    await client.execute_command("XSETID", log, ids[n - 1])
+    await client.hset(head, mapping={"n": n, "ms": ids[n - 1].split(b"-")[0]})
+    await client.hset(versions, "k", n)
+
+
+async def test_a_watch_across_a_roll_back_ends(server, client, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        for i in range(40):
+            done = await place(core, shop.OrderPlaced(id="k"), i)
+            if i == 20:
+                await core.at_least(str(done.position), 2)
+                watching = core.watch().changes()
+                await anext(watching)
+        await core.at_least(str(done.position), 2)
+        before = core.owner.places()
+        await roll_back(client, done.position.partition, 10)
+        await eventually(lambda: core.ready and core.owner.places()[0] not in before)
+        with pytest.raises(NotReady, match="has been rebuilt"):
+            async for _ in watching:
+                pass
+
+
+async def test_a_watch_does_not_resume_behind_a_fact_that_was_rolled_back(
+    server, client, shop, bank
+):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        for i in range(10):
+            lost = await place(core, shop.OrderPlaced(id="k"), i)
+        await core.at_least(str(lost.position), 2)
+        before = core.owner.places()
+        await roll_back(client, lost.position.partition, 5)
+        await eventually(lambda: core.ready and core.owner.places()[0] not in before)
+        for i in range(5, 12):
+            done = await place(core, shop.OrderPlaced(id="k"), i)
+        await core.at_least(str(done.position), 2)
+        with pytest.raises(FailedPrecondition, match="the log does not go on from"):
+            await anext(core.watch().changes(str(lost.position)))
 
 
 async def test_a_reaction_appends_once_per_fact_and_in_key_order(server, shop, bank):
@@ -360,6 +439,20 @@ async def test_trimming_past_the_anchor_is_named_and_before_it_is_not(server, cl
     async with running(service.core(server.url), ready=False) as core:
         await eventually(lambda: "cannot be complete" in core.status)
         assert "facts 1 to 9 were removed before they were read" in core.status
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+async def test_a_log_without_the_facts_it_counts_is_named(server, client, shop, bank, kept):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        for i in range(5):
+            done = await place(core, shop.OrderPlaced(id="k"), i)
+    log = f"{{orders/{done.position.partition}}}:log"
+    for entry_id in [*await client.xrange(log)][kept:]:
+        await client.xdel(log, entry_id[0])
+    async with running(service.core(server.url), ready=False) as core:
+        missing = f"facts {kept + 1} to 5 were removed before they were read"
+        await eventually(lambda: missing in core.status)
 
 
 async def test_another_fact_at_the_anchor_is_a_roll_back(server, client, shop, bank, caplog):

@@ -27,7 +27,7 @@ from factfold_chassis.facts import (
 )
 from factfold_chassis.ids import derived_id
 from factfold_chassis.log.link import LinkLost
-from factfold_chassis.log.streams import Keys
+from factfold_chassis.log.streams import Keys, read_head
 from factfold_chassis.views.declare import Table
 from factfold_chassis.views.engine import Place
 from factfold_chassis.views.tables import Rows
@@ -149,8 +149,9 @@ class Watch(Query):
         core, self.last_position = self._core, after
         name = stream or core.own_stream
         events = core.contract.streams[name].events
-        view = core.owner
-        places = [place for place in view.places() if place.stream == name]
+        places = [place for place in core.owner.places() if place.stream == name]
+        if not places:
+            raise NotReady(core.owner.status)
         ends = _resume(places, after)
         news = asyncio.Event()
         core.journal.watch(news)
@@ -170,20 +171,35 @@ class Watch(Query):
                         except DecodeError:
                             continue
                         yield Change(event, fact, self.last_position)
-                if core.draining.is_set():
-                    raise Draining(self.last_position)
-                if any(place not in view.places() for place in places):
-                    raise NotReady(f"view {view.view.name} is being rebuilt")
+                        self._go_on(place)
+                self._go_on(*places)
                 await news.wait()
         finally:
             core.journal.unwatch(news)
 
+    def _go_on(self, *places: Place) -> None:
+        """Raises Draining or NotReady if nothing more can be sent."""
+        if self._core.draining.is_set():
+            raise Draining(self.last_position)
+        present = self._core.owner.places()
+        if any(place not in present for place in places):
+            raise NotReady(f"view {self._core.owner.view.name} has been rebuilt")
+
     async def _behind(self, place: Place, end: Position) -> AsyncGenerator[Entry]:
         """The entries of one partition behind `end` that this instance has folded."""
         while end.n < place.anchor.n:
-            entries = self._core.journal.recent(place.stream, place.partition, end.n)
+            # From the fact at `end` on: after a roll-back another one may stand there.
+            entries = self._core.journal.recent(place.stream, place.partition, max(1, end.n))
             if entries is None:
                 entries = await self._read(place, end)
+                self._go_on(place)
+            if entries and split_id(entries[0][0]) == (end.ms, end.n):
+                entries = entries[1:]
+            if not entries or split_id(entries[0][0])[1] != end.n + 1:
+                raise FailedPrecondition(
+                    f"the log does not go on from {end}: facts were removed, or it was rolled "
+                    "back; list again and watch from the position that comes with it"
+                )
             for entry in entries:
                 ms, n = split_id(entry[0])
                 if n > place.anchor.n:
@@ -196,19 +212,17 @@ class Watch(Query):
         try:
             async with self._core.redis.link() as link:
                 entries: list[Entry] = await link.call(
-                    "XRANGE", log, f"({end.ms}-{end.n}", "+", "COUNT", WATCH_BATCH
+                    "XRANGE", log, f"{end.ms}-{end.n}", "+", "COUNT", WATCH_BATCH
                 )
+                head = await read_head(link, place.stream, place.partition)
         except LinkLost as error:
             raise Unavailable(
                 f"the log of stream {place.stream} cannot be read ({error}); "
                 "watch again from factfold-position",
                 position=self.last_position,
             ) from None
-        if not entries or split_id(entries[0][0])[1] != end.n + 1:
-            raise FailedPrecondition(
-                f"facts behind {end} are no longer in the log; "
-                "list again and watch from the position that comes with it"
-            )
+        if head is None or head.epoch != place.epoch:
+            raise NotReady(f"the log of stream {place.stream} was replaced")
         return entries
 
 

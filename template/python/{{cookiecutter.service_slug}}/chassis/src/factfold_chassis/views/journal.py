@@ -57,15 +57,15 @@ class Journal:
         known = self._requests.get((stream, key), ())
         return [entry_id for request, entry_id in known if request == request_id]
 
-    def recent(self, stream: str, partition: int, after: int) -> list[Entry] | None:
-        """The facts behind n = `after`; None if they are not all remembered."""
+    def recent(self, stream: str, partition: int, n: int) -> list[Entry] | None:
+        """The facts from number `n` on; None if they are not all remembered."""
         recent = self._recent.get((stream, partition))
         if not recent:
             return None
         first = split_id(recent[0][0])[1]
-        if first > after + 1:
+        if first > n:
             return None
-        return [recent[at] for at in range(after + 1 - first, len(recent))]
+        return [recent[at] for at in range(n - first, len(recent))]
 
     def watch(self, event: asyncio.Event) -> None:
         """Set `event` whenever something new is there, until `unwatch`."""

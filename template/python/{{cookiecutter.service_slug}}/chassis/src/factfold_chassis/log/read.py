@@ -95,6 +95,7 @@ class Reader:
         self.epoch = epoch
         self.anchor = anchor
         self.tail = anchor.n
+        self._due = 0  # n up to which the next read must find facts
         self._redis = redis
         self._count = count
         self._log = Keys(stream, partition)["log"]
@@ -120,6 +121,7 @@ class Reader:
     async def _session(self, link: Link) -> AsyncGenerator[Batch]:
         head = await read_head(link, self.stream, self.partition)
         self._check_head(head.epoch if head else None, head.n if head else 0)
+        self._due = 0
         blocking = False
         await self._ask(link, blocking)
         while True:
@@ -163,6 +165,10 @@ class Reader:
         if entries:
             self._check_sequence(entries)
             self.anchor = _anchor_of(entries[-1])
+        elif self._due > self.anchor.n:
+            raise LogGap(_missing(self.anchor.n + 1, self._due))
+        # Counted already and not found: appended in between, or gone. The next read tells.
+        self._due = 0 if entries else self.tail
         return entries
 
     def _check_head(self, epoch: str | None, n: int) -> None:

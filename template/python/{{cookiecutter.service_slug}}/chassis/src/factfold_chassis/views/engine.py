@@ -39,7 +39,7 @@ class Place:
         self.anchor: Anchor = START
         self.target = head.n  # the view is ready once it has passed the tail seen at start
         self.tail = head.n
-        self.waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self.waiting: dict[asyncio.Future[None], int] = {}
 
     @property
     def position(self) -> Position:
@@ -49,14 +49,9 @@ class Place:
 
     def advance(self, anchor: Anchor, tail: int) -> None:
         self.anchor, self.tail = anchor, tail
-        if self.waiting:
-            still = []
-            for n, future in self.waiting:
-                if n > anchor.n:
-                    still.append((n, future))
-                elif not future.done():
-                    future.set_result(None)
-            self.waiting = still
+        for future, n in self.waiting.items():
+            if n <= anchor.n and not future.done():
+                future.set_result(None)
 
 
 class ViewEngine:
@@ -153,13 +148,14 @@ class ViewEngine:
         if place.anchor.n >= position.n:
             return
         future = asyncio.get_running_loop().create_future()
-        place.waiting.append((position.n, future))
+        place.waiting[future] = position.n
         try:
             async with asyncio.timeout(timeout):
                 await future
         except TimeoutError:
-            place.waiting = [entry for entry in place.waiting if entry[1] is not future]
             raise PositionNotReached(str(position), str(place.position)) from None
+        finally:
+            del place.waiting[future]
 
     # The work.
 

@@ -23,6 +23,8 @@ from factfold_chassis.errors import (
     VersionConflict,
     WiringError,
 )
+from factfold_chassis.log.scripts import CLAIM
+from factfold_chassis.log.streams import Keys
 from factfold_chassis.settings import Settings
 from factfold_chassis.telemetry import Telemetry
 
@@ -383,6 +385,88 @@ async def test_a_reaction_that_fails_is_tried_again_in_order(server, shop, bank)
         assert seen == []
         broken = False
         await eventually(lambda: seen == ["0", "1", "2", "3", "4"])
+
+
+async def test_a_cancellation_inside_a_reaction_is_a_failure_like_others(server, shop, bank):
+    service = Shop(shop, bank)
+    runs: list[str] = []
+
+    @reaction(shop.OrderPlaced)
+    async def note(event: Any, call: Any) -> None:
+        runs.append(event.name)
+        if len(runs) == 1:
+            raise asyncio.CancelledError
+
+    service.reactions.append(note)
+    async with running(service.core(server.url)) as core:
+        for i in range(3):
+            await place(core, shop.OrderPlaced(id="k", name=str(i)), i)
+        await eventually(lambda: runs == ["0", "0", "1", "2"])
+
+
+async def test_a_late_claim_of_the_owner_itself_does_not_end_its_reaction(server, shop, bank):
+    service = Shop(shop, bank)
+    seen: list[str] = []
+
+    @reaction(shop.OrderPlaced)
+    async def note(event: Any, call: Any) -> None:
+        seen.append(event.name)
+
+    service.reactions.append(note)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k", name="0"), 0)
+        await eventually(lambda: seen == ["0"])
+        keys = Keys("orders", done.position.partition)
+        async with core.redis.link() as link:
+            group = [keys["group:shop.note"], keys["outbox:shop.note"], keys["log"]]
+            await CLAIM(link, group, "shop.note", core.instance, "late")
+        for i in (1, 2):
+            await place(core, shop.OrderPlaced(id="k", name=str(i)), i)
+        await eventually(lambda: seen[-1] == "2")
+
+
+async def test_a_reaction_reads_views_that_have_caught_up(server, shop, bank):
+    service = Shop(shop, bank, with_bank=True)
+    seen: list[Any] = []
+
+    @reaction(shop.OrderPlaced)
+    async def look(event: Any, call: Any) -> None:
+        seen.append(call.rows(service.payments).get(event.id))
+
+    async with running(Shop(shop, bank).core(server.url)) as core:
+        await place(core, shop.OrderPlaced(id="k"))
+    service.reactions.append(look)
+    settings = Settings(redis_url=server.url)
+    async with running(service.core(server.url), ready=False):
+        await asyncio.sleep(0.3)
+        assert not seen
+        owner = Core("bank", Contract([bank.DESCRIPTOR]), [], [], settings, Telemetry())
+        async with running(owner):
+            await eventually(lambda: len(seen) == 1)
+
+
+async def test_a_reaction_appends_many_facts_at_once_in_order(server, client, shop, bank):
+    service = Shop(shop, bank)
+
+    @reaction(shop.OrderPlaced)
+    async def copy(event: Any, call: Any) -> Any:
+        if call.fact.cause is None:
+            data = "x" * 3000
+            return [Append(shop.OrderPlaced(id=f"{event.id}+", name=data), i) for i in range(300)]
+        return None
+
+    service.reactions.append(copy)
+    async with running(service.core(server.url)) as core:
+        for i in range(5):
+            await place(core, shop.OrderPlaced(id=f"k{i}"))
+        rows = core.query().rows(service.orders)
+        await eventually(lambda: sum(rows.get(key).version for key in rows) == 5 + 5 * 300)
+
+
+async def test_a_log_whose_head_cannot_be_read_is_said(server, client, shop, bank):
+    await client.hset("{orders/0}:head", mapping={"epoch": "0" * 16, "partitions": "four"})
+    async with running(Shop(shop, bank).core(server.url), ready=False) as core:
+        await eventually(lambda: "a part of the service has failed" in core.status)
 
 
 async def test_the_instance_that_starts_last_owns_a_reaction(server, client, shop, bank):

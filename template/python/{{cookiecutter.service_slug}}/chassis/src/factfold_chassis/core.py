@@ -77,6 +77,7 @@ class Core:
         self._status = f"waits for Redis at {settings.redis_address}"
         self.ready = False
         self._ready = asyncio.Event()
+        self.views_ready = asyncio.Event()  # set once all views have caught up
         self._views = self._make_views(folds)
         self._reactions = [ReactionEngine(self, reaction) for reaction in reactions]
         self._tasks: list[asyncio.Task[None]] = []
@@ -113,7 +114,7 @@ class Core:
 
     async def start(self) -> None:
         """Begin to work in the background; `wait_ready` tells when it is caught up."""
-        self._tasks.append(asyncio.create_task(self._run(), name="core"))
+        self._spawn(self._run())
 
     async def _run(self) -> None:
         try:
@@ -184,6 +185,8 @@ class Core:
 
     def changed(self) -> None:
         """A part has changed its state; for the parts."""
+        if not self._status and all(view.ready for view in self._views.values()):
+            self.views_ready.set()
         ready = not self.status
         if ready == self.ready:
             return

@@ -22,6 +22,12 @@ async def together(*works: Coroutine[Any, Any, None]) -> None:
         await cancel(tasks)
 
 
+def cancelled() -> bool:
+    """Whether the present task was asked to end; code may also raise CancelledError by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
     """Cancel tasks and wait until they have ended, however they end."""
     tasks = list(tasks)

@@ -13,13 +13,14 @@ from redis.exceptions import ResponseError
 
 from factfold_chassis.errors import WiringError
 from factfold_chassis.facts import Fact, Position, split_id
+from factfold_chassis.log.lane import MAX_BATCH_BYTES, MAX_BATCH_FACTS
 from factfold_chassis.log.link import REPLY_TIMEOUT, Backoff, Link, LinkLost
 from factfold_chassis.log.read import Anchor, Batch, LogChanged, Reader
 from factfold_chassis.log.scripts import APPEND, CLAIM, COMMIT, SETTLE
 from factfold_chassis.log.streams import Head, Keys, wait_for_stream
 from factfold_chassis.reactions.declare import Reacting, Reaction
 from factfold_chassis.reactions.outbox import append_command, decide
-from factfold_chassis.tasks import together
+from factfold_chassis.tasks import cancelled, together
 from factfold_chassis.telemetry import Replay, Send
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 BATCH = 100  # facts between two commits
 LONGEST_PAUSE = 30.0  # seconds between two tries of a handler that fails
-MAX_UNITS = 256  # of one call of the append script
-MAX_CALL_BYTES = 1 << 20
 
 # The open span of each append, by the n of its cause, the stream and the partition.
 _Sends = dict[tuple[int, str, int], Send]
@@ -67,6 +66,8 @@ class ReactionEngine:
         ]  # fmt: skip
         self.status = ""
         self.core.changed()
+        # A reaction may read them, and what it decides is never decided again.
+        await self.core.views_ready.wait()
         await together(*(worker.run() for worker in self._workers))
 
     def lag(self) -> list[tuple[str, int, int]]:
@@ -176,7 +177,7 @@ class _Worker:
             )
         )  # fmt: skip
         if reply[0] == b"FENCED":
-            raise Fenced(reply[1].decode())
+            raise self._fenced(reply[1].decode())
         if reply[0] == b"MOVED":
             raise LinkLost(f"the position is {reply[1].decode()}, not {before.entry_id}")
 
@@ -226,7 +227,9 @@ class _Worker:
                 ):
                     outputs = await engine.reaction(event, Reacting(core, fact))
                     return decide(outputs, fact, core.contract, core.source, core.telemetry)
-            except Exception:
+            except (Exception, asyncio.CancelledError):
+                if cancelled():
+                    raise
                 core.count("factfold.reaction.errors", reaction=engine.reaction.name)
                 logger.exception(
                     "reaction %s failed on the fact at %s; trying again in %.1f s, "
@@ -262,7 +265,7 @@ class _Worker:
             *SETTLE.command(self._keys, self._token, self._settled + 1, last, *pairs)
         )
         if reply[0] == b"FENCED":
-            raise Fenced(reply[1].decode())
+            raise self._fenced(reply[1].decode())
         if reply[0] == b"GAP":
             raise LinkLost(f"settled up to {reply[1].decode()}, not {self._settled}")
         self._settled = max(self._settled, last)
@@ -271,6 +274,11 @@ class _Worker:
             for n, outcome in zip(reply[1::2], reply[2::2], strict=True)
         }
         return {n: stored[n] for n in sorted(stored) if n <= last}
+
+    def _fenced(self, owner: str) -> Exception:
+        if owner == self._core.instance:
+            return LinkLost("an earlier claim of this instance came late")
+        return Fenced(owner)
 
     async def _append(self, link: Link, settled: dict[int, Outcome], sends: _Sends) -> None:
         lanes: dict[tuple[str, int], list[tuple[int, Unit]]] = {}
@@ -343,14 +351,14 @@ class _Worker:
 
 
 def _parts(units: list[tuple[int, Unit]]) -> list[list[tuple[int, Unit]]]:
-    """Calls of the append script, within its limits."""
+    """Calls of the append script, within its limits or of one unit."""
     parts: list[list[tuple[int, Unit]]] = []
-    size = 0
+    facts = size = 0
     for n, unit in units:
-        bytes_ = unit.ByteSize()
-        if not parts or len(parts[-1]) == MAX_UNITS or size + bytes_ > MAX_CALL_BYTES:
+        facts += len(unit.facts)
+        size += unit.ByteSize()
+        if not parts or facts > MAX_BATCH_FACTS or size > MAX_BATCH_BYTES:
             parts.append([])
-            size = 0
+            facts, size = len(unit.facts), unit.ByteSize()
         parts[-1].append((n, unit))
-        size += bytes_
     return parts

@@ -200,6 +200,17 @@ async def test_a_repeated_command_gives_one_fact_and_the_first_answer(server, sh
         assert Command(one, Request("r1")).new_id() == Command(two, Request("r1")).new_id()
 
 
+async def test_a_repeated_command_that_takes_the_version_from_the_view(server, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k"))
+        for repeated in (False, True):
+            await core.at_least(str(done.position), 2)
+            version = core.query().rows(service.orders).get("k").version
+            done = await place(core, shop.OrderPlaced(id="k", name="new"), version, "r")
+            assert (done.repeated, done.version, done.position.n) == (repeated, 2, 2)
+
+
 async def test_a_command_of_two_appends_finds_both_again(server, shop, bank):
     service = Shop(shop, bank)
     async with running(service.core(server.url)) as core:

@@ -21,7 +21,8 @@ class Journal:
     """
 
     def __init__(self) -> None:
-        self._requests: dict[tuple[str, str], deque[tuple[str, bytes]]] = {}
+        # Tuples, because most keys have few: an empty deque takes 600 bytes.
+        self._requests: dict[tuple[str, str], tuple[tuple[str, bytes], ...]] = {}
         self._recent: dict[tuple[str, int], deque[Entry]] = {}
         self._watching: set[asyncio.Event] = set()
 
@@ -41,11 +42,8 @@ class Journal:
                 except (DecodeError, UnicodeDecodeError):
                     continue
                 if request_id:
-                    known = self._requests.get((stream, key))
-                    if known is None:
-                        known = deque(maxlen=REQUESTS_PER_KEY)
-                        self._requests[stream, key] = known
-                    known.append((request_id, entry_id))
+                    known = self._requests.get((stream, key), ())[1 - REQUESTS_PER_KEY :]
+                    self._requests[stream, key] = (*known, (request_id, entry_id))
         recent = self._recent.get((stream, partition))
         if recent is None:
             recent = self._recent[stream, partition] = deque(maxlen=RECENT)

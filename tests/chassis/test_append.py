@@ -232,6 +232,21 @@ async def test_a_full_redis_is_an_error_and_writing_resumes():
             assert len(await log(client)) == 2
 
 
+async def test_a_full_redis_is_an_error_for_a_stale_version_too():
+    with servers.start() as server:
+        async with (
+            redis.asyncio.Redis.from_url(server.url, protocol=2) as client,
+            appending(server.url) as appender,
+        ):
+            await appender.append([fact("k", 0)])
+            await client.config_set("maxmemory", 1)
+            with pytest.raises(LogFull):
+                await appender.append([fact("k", 0)])
+            await client.config_set("maxmemory", 0)
+            with pytest.raises(VersionConflict):
+                await appender.append([fact("k", 0)])
+
+
 async def test_a_replaced_log_refuses_appends(server, client):
     alarms = Alarms()
     async with appending(server.url, alarms=alarms) as appender:
@@ -259,6 +274,21 @@ async def test_a_rolled_back_log_is_reported_and_takes_new_facts(server, client)
     assert "was rolled back: batch 1 was acknowledged, the last one there is 0" in alarms[0]
 
 
+async def test_a_producer_forgotten_because_it_was_idle_is_no_roll_back(
+    server, client, monkeypatch
+):
+    monkeypatch.setattr("factfold_chassis.log.append.IDLE", 0.0)
+    alarms = Alarms()
+    async with appending(server.url, alarms=alarms) as appender:
+        await appender.append([fact("k")])
+        producers = f"{{orders/{partition_of('k', 4)}}}:producers"
+        names = [name for name in await client.hkeys(producers) if name != b"_"]
+        await client.hdel(producers, *names)
+        position = await appender.append([fact("k")])
+    assert position.n == 2
+    assert not alarms
+
+
 async def test_a_foreign_entry_stops_the_appender(server, client):
     alarms = Alarms()
     async with appending(server.url, alarms=alarms) as appender:
@@ -278,6 +308,8 @@ async def test_refused_before_they_are_sent(server):
             await appender.append([fact("a"), fact("b")])
         with pytest.raises(InvalidRequest, match="a fact has at most 1048576 bytes"):
             await appender.append([fact("a", data=b"x" * (1 << 20))])
+        with pytest.raises(InvalidRequest, match="facts of one append have at most 1048576 bytes"):
+            await appender.append([fact("a", data=b"x" * (1 << 19))] * 3)
         results = await asyncio.gather(
             *(appender.append([fact("k")]) for _ in range(20)), return_exceptions=True
         )

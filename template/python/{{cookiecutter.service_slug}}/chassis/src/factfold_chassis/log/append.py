@@ -15,8 +15,16 @@ from factfold_chassis.errors import (
     QueueFull,
     VersionConflict,
 )
-from factfold_chassis.facts import MAX_KEY_BYTES, Position, partition_of
-from factfold_chassis.log.lane import MAX_BATCH_FACTS, Batch, Lane, NewFact, Unit
+from factfold_chassis.facts import Position, partition_of
+from factfold_chassis.log.lane import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_FACTS,
+    Batch,
+    Lane,
+    NewFact,
+    Unit,
+    check_fact,
+)
 from factfold_chassis.log.link import (
     Link,
     LinkLost,
@@ -31,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 5
 SWEEP = 0.05  # seconds between two looks for appends that have waited too long
+IDLE = 6 * 24 * 3600  # seconds: after seven days the script may have dropped a producer
 
 
 _CLOSED = "the service is shutting down"
@@ -101,21 +110,18 @@ class Appender:
 
     def _check(self, facts: Sequence[NewFact]) -> int:
         key = facts[0].key
-        if not 1 <= len(key.encode()) <= MAX_KEY_BYTES:
-            raise InvalidRequest(
-                "key", f"a key has 1 to {MAX_KEY_BYTES} bytes, this one {len(key.encode())}"
-            )
         if any(fact.key != key for fact in facts):
             raise InvalidRequest("key", "the facts of one append must share their key")
         if len(facts) > MAX_BATCH_FACTS:
             raise InvalidRequest("facts", f"one append takes at most {MAX_BATCH_FACTS} facts")
         size = 0
         for fact in facts:
-            if fact.size > self._max_fact_bytes:
-                raise InvalidRequest(
-                    fact.type, f"a fact has at most {self._max_fact_bytes} bytes, not {fact.size}"
-                )
+            check_fact(fact.key, fact.type, fact.size, self._max_fact_bytes)
             size += fact.size
+        if len(facts) > 1 and size > MAX_BATCH_BYTES:
+            raise InvalidRequest(
+                "facts", f"the facts of one append have at most {MAX_BATCH_BYTES} bytes, not {size}"
+            )
         return size
 
     async def run(self) -> None:
@@ -190,6 +196,7 @@ class Appender:
         status = reply[0]
         if status == b"OK":
             lane.window.popleft()
+            lane.answered = asyncio.get_running_loop().time()
             self._settle(lane, batch, reply)
         elif status == b"GAP":
             self._on_gap(lane, batch, int(reply[1]))
@@ -210,11 +217,12 @@ class Appender:
             lane.resend = True
             return
         # The log forgot batches that it had acknowledged. None of the window can be in it.
-        self._alarm(
-            f"the log of stream {self.stream}, partition {lane.partition}, was rolled back: "
-            f"batch {batch.sequence - 1} was acknowledged, the last one there is {last}; "
-            "compare it with a replica or a backup"
-        )
+        if asyncio.get_running_loop().time() - lane.answered < IDLE:
+            self._alarm(
+                f"the log of stream {self.stream}, partition {lane.partition}, was rolled back: "
+                f"batch {batch.sequence - 1} was acknowledged, the last one there is {last}; "
+                "compare it with a replica or a backup"
+            )
         lane.renew_producer()
         self._detach(lane)
         lane.window = deque(lane.pack(waiting.units) for waiting in lane.window)

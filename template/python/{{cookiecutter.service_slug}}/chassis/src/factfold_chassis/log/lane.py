@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 
-from factfold_chassis.facts import Position
+from factfold_chassis.errors import InvalidRequest
+from factfold_chassis.facts import MAX_KEY_BYTES, Position
 from factfold_chassis.log.link import Argument, pack_command
 from factfold_chassis.log.scripts import APPEND
 
@@ -33,6 +34,15 @@ class NewFact:
     @property
     def size(self) -> int:
         return len(self.key) + len(self.type) + len(self.meta) + len(self.data) + 32
+
+
+def check_fact(key: str, type_: str, size: int, max_bytes: int) -> None:
+    """Raises InvalidRequest if a fact does not fit the wire format."""
+    length = len(key.encode())
+    if not 1 <= length <= MAX_KEY_BYTES:
+        raise InvalidRequest("key", f"a key has 1 to {MAX_KEY_BYTES} bytes, this one {length}")
+    if size > max_bytes:
+        raise InvalidRequest(type_, f"a fact has at most {max_bytes} bytes, not {size}")
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +79,7 @@ class Lane:
     window: deque[Batch] = dataclass_field(default_factory=deque)
     unanswered: int = 0
     resend: bool = False
+    answered: float = 0.0  # when the last batch was
     dead: str = ""
 
     def renew_producer(self) -> None:

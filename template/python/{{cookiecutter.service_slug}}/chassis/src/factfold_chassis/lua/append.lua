@@ -127,13 +127,15 @@ for _, unit in ipairs(units) do
   if failure ~= '' then break end
 end
 
-if failure ~= '' and applied == 0 then
+local function nothing_stored()
   local code = 'ERROR'
   -- 6.2 wraps the error's code in text, 7 does not.
   if string.find(failure, 'OOM', 1, true) then code = 'OOM' end
   if string.find(failure, 'equal or smaller', 1, true) then code = 'FOREIGN' end
   return {code, failure}
 end
+
+if failure ~= '' and applied == 0 then return nothing_stored() end
 
 for key, version in pairs(version_of) do redis.call('HSET', versions, key, whole(version)) end
 if applied > 0 then redis.call('HSET', head, 'n', whole(n), 'ms', whole(ms)) end
@@ -149,7 +151,12 @@ else
   local newest = units[#units] and units[#units].sequence or last
   outcome = {whole(now), whole(math.max(last, newest)), table.concat(refused, ',')}
 end
-redis.call('HSET', producers, producer, table.concat(outcome, '|'))
+local kept = redis.pcall('HSET', producers, producer, table.concat(outcome, '|'))
+-- Memory is checked before a script's first write, which this is if all units were dropped.
+if type(kept) == 'table' and kept.err then
+  failure = kept.err
+  return nothing_stored()
+end
 
 -- Processes come and go; a reaction's producer is kept for ever, its id has a '/'.
 local some = redis.call('HRANDFIELD', producers, 2, 'WITHVALUES')

@@ -456,6 +456,23 @@ async def test_a_reaction_reads_views_that_have_caught_up(server, shop, bank):
             await eventually(lambda: len(seen) == 1)
 
 
+@pytest.mark.parametrize("output", [{"id": ""}, {"id": "x" * 513}, {"id": "x", "name": "x" * 999}])
+async def test_what_a_reaction_appends_fits_the_wire_format(
+    server, client, shop, bank, caplog, output
+):
+    service = Shop(shop, bank)
+
+    @reaction(shop.OrderPlaced)
+    async def bad(event: Any, call: Any) -> Any:
+        return [Append(shop.OrderPlaced(id="a"), 0), Append(shop.OrderPlaced(**output), 0)]
+
+    service.reactions.append(bad)
+    async with running(service.core(server.url, max_fact_bytes=900)) as core:
+        await place(core, shop.OrderPlaced(id="k"))
+        await eventually(lambda: "reaction bad failed" in caplog.text)
+        assert len(core.query().rows(service.orders)) == 1
+
+
 async def test_a_reaction_appends_many_facts_at_once_in_order(server, client, shop, bank):
     service = Shop(shop, bank)
 

@@ -226,7 +226,10 @@ class _Worker:
                     fact.stream, fact.partition, engine.group, fact.meta, fact.key, replay
                 ):
                     outputs = await engine.reaction(event, Reacting(core, fact))
-                    return decide(outputs, fact, core.contract, core.source, core.telemetry)
+                    return decide(
+                        outputs, fact, core.contract, core.source, core.telemetry,
+                        core.settings.max_fact_bytes,
+                    )  # fmt: skip
             except (Exception, asyncio.CancelledError):
                 if cancelled():
                     raise

@@ -7,6 +7,7 @@ from factfold.v1.fact_pb2 import NewFact, Outcome, Unit
 from factfold_chassis.contract import Contract
 from factfold_chassis.errors import WiringError
 from factfold_chassis.facts import Fact, new_meta, partition_of
+from factfold_chassis.log.lane import check_fact
 from factfold_chassis.log.link import Argument
 from factfold_chassis.log.scripts import APPEND
 from factfold_chassis.log.streams import Keys
@@ -15,7 +16,12 @@ from factfold_chassis.telemetry import Send, Telemetry
 
 
 def decide(
-    outputs: Outputs, fact: Fact, contract: Contract, source: str, telemetry: Telemetry
+    outputs: Outputs,
+    fact: Fact,
+    contract: Contract,
+    source: str,
+    telemetry: Telemetry,
+    max_fact_bytes: int,
 ) -> tuple[Outcome, list[Send]]:
     """The outcome to settle, and a span for each append that is still to come.
 
@@ -23,6 +29,7 @@ def decide(
 
     Raises:
         WiringError: an output is no event of an own stream, or its version does not fit.
+        InvalidRequest: its key or its size does not fit.
     """
     units: dict[tuple[str, int], tuple[Unit, Send]] = {}
     for output in _listed(outputs):
@@ -55,6 +62,7 @@ def decide(
                 data=output.event.SerializeToString(),
             )
         )
+        check_fact(key, event.name, unit.facts[-1].ByteSize(), max_fact_bytes)
     outcome = Outcome(units=[unit for unit, _ in units.values()])
     return outcome, [send for _, send in units.values()]
 

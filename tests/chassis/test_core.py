@@ -1,6 +1,7 @@
 """Views, commands, watches and reactions over a real log."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import ModuleType
@@ -27,6 +28,7 @@ from factfold_chassis.log.scripts import CLAIM
 from factfold_chassis.log.streams import Keys
 from factfold_chassis.settings import Settings
 from factfold_chassis.telemetry import Telemetry
+from factfold_chassis.views.tables import Tables
 
 
 class Request:
@@ -149,6 +151,64 @@ async def test_a_join_follows_both_sides(server, shop, bank):
         await eventually(lambda: paid.get("b").amount == 9)
         await place(core, shop.OrderCancelled(id="a"), 1)
         await eventually(lambda: "a" not in paid)
+
+
+async def test_a_fold_that_fails_leaves_the_other_tables_right(server, shop, bank):
+    service = Shop(shop, bank)
+    other = service.view.table("other", shop.Order)
+
+    @fold(shop.OrderPlaced, into=service.view.table("broken", shop.Order))
+    def broken(row: Any, event: Any, fact: Any) -> Any:
+        raise RuntimeError("broken")
+
+    @fold(shop.OrderPlaced, into=other)
+    def works(row: Any, event: Any, fact: Any) -> Any:
+        return shop.Order(id=event.id)
+
+    service.folds += [broken, works]
+    async with running(service.core(server.url)) as core:
+        await place(core, shop.OrderPlaced(id="k"))
+        await eventually(lambda: "k" in core.query().rows(other))
+
+
+def failing_on(word: str, by: int) -> Callable[[Any, Any], None]:
+    def change(total: Any, row: Any) -> None:
+        if row.name == word:
+            raise RuntimeError(word)
+        total.orders += by
+
+    return change
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 0, 1, 2), (0, 2, 1, 3), (2, 0, 3, 1)])
+def test_a_derived_table_that_fails_leaves_the_others_right(shop, bank, order):
+    """Whatever the order between keys, the tables are the same."""
+    view = View("view")
+    orders, payments = view.table("orders", shop.Order), view.table("payments", bank.PaymentMade)
+    paid = view.join(
+        "paid", left=orders, right=payments, on=lambda row: row.id, row=bank.PaidOrder,
+        combine=lambda order, payment: bank.PaidOrder(id=order.id, amount=payment.amount),
+    )  # fmt: skip
+    totals = view.aggregate(
+        "totals", source=orders, by=lambda row: "all", row=bank.CustomerTotal,
+        add=failing_on("poison", 1), remove=failing_on("", -1),
+    )  # fmt: skip
+    tables = Tables(view)
+    puts = [
+        (orders, "a", shop.Order(id="a", name="good")),
+        (payments, "a", bank.PaymentMade(order_id="a", amount=7)),
+        (orders, "b", shop.Order(id="b", name="poison")),
+        (orders, "c", shop.Order(id="c", name="good")),
+    ]
+    for at in order:
+        table, key, row = puts[at]
+        with contextlib.suppress(RuntimeError, AttributeError):
+            tables[table].put(key, row)
+    for key in "bc":
+        with contextlib.suppress(RuntimeError, AttributeError):
+            tables[orders].put(key, None)
+    assert [*tables[paid]] == ["a"]
+    assert tables[totals].get("all").orders == 1
 
 
 async def test_a_subscriber_that_starts_first_waits_and_gets_all_history(server, shop, bank):

@@ -221,7 +221,7 @@ class ViewEngine:
             ) from None
 
     def fold(self, place: Place, entries: Sequence[Entry]) -> None:
-        """Fold entries in order. One that cannot be folded changes nothing, and is reported."""
+        """Fold entries in order. A fold that fails changes nothing, and is reported."""
         stream, partition, epoch = place.stream, place.partition, place.epoch
         plan = self._plan.get(stream, {})
         for entry in entries:
@@ -236,13 +236,19 @@ class ViewEngine:
                 key = fields[3].decode()
                 event = parse(fields[7])
                 fact = Fact(stream, partition, epoch, entry)
+                failure: Exception | None = None
                 for function, rows in targets:
                     row = rows.get(key)
                     if row is not None:
                         copy = type(row)()
                         copy.CopyFrom(row)
                         row = copy
-                    rows.put(key, function(row, event, fact))
+                    try:
+                        rows.put(key, function(row, event, fact))
+                    except Exception as error:
+                        failure = error  # no reason for other tables to miss the fact
+                if failure is not None:
+                    raise failure
             except Exception:
                 # Skipped the same way in each rebuild: the view stays equal to its rebuild.
                 self._count("factfold.view.errors", view=self.view.name, stream=stream)

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -73,8 +73,8 @@ class Rows(Generic[Row]):
             del self._rows[key]
         else:
             return
-        for listener in self._listeners:
-            listener(key, before, row)
+        if self._listeners:
+            _each(lambda listener: listener(key, before, row), self._listeners)
 
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
@@ -93,6 +93,18 @@ class Rows(Generic[Row]):
                     if at == 0 or self._ordered[at - 1] != key:
                         insort(self._ordered, key)
         return self._ordered
+
+
+def _each(do: Callable[[Any], None], items: Iterable[Any]) -> None:
+    """All of them, also if one fails; then its error is raised."""
+    failures = []
+    for item in items:
+        try:
+            do(item)
+        except Exception as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def _token_of(key: str) -> str:
@@ -148,41 +160,58 @@ class _Joined:
         self._combine(key, after, new)
 
     def _right_changed(self, key: str, before: Any, after: Any) -> None:
-        for left_key in self._pointing.get(key, ()):
-            self._combine(left_key, self._left.get(left_key), key)
+        _each(
+            lambda left_key: self._combine(left_key, self._left.get(left_key), key),
+            self._pointing.get(key, ()),
+        )
 
     def _combine(self, key: str, left: Any, right_key: str | None) -> None:
         right = self._right.get(right_key) if right_key is not None else None
-        self._out.put(key, None if left is None else self._join.combine(left, right))
+        row = None
+        try:
+            if left is not None:
+                row = self._join.combine(left, right)
+        finally:
+            self._out.put(key, row)
 
 
 class _Aggregated:
-    """Keeps an aggregate: the old row is taken out of its group, the new one put in."""
+    """Keeps an aggregate: the old row is taken out of its group, the new one put in.
+
+    A row that could not be put in is not taken out.
+    """
 
     def __init__(self, aggregate: Aggregate[Any, Any], tables: Tables):
         self._aggregate = aggregate
         self._out = tables[aggregate.table]
         self._sizes: dict[str, int] = {}
+        self._left_out: set[str] = set()
         tables[aggregate.source].listen(self._changed)
 
     def _changed(self, key: str, before: Any, after: Any) -> None:
-        if before is not None:
-            self._change(before, self._aggregate.remove, -1)
-        if after is not None:
-            self._change(after, self._aggregate.add, +1)
+        try:
+            if before is not None and key not in self._left_out:
+                self._change(before, self._aggregate.remove, -1)
+        finally:
+            self._left_out.discard(key)
+            if after is not None:
+                self._left_out.add(key)
+                self._change(after, self._aggregate.add, +1)
+                self._left_out.discard(key)
 
     def _change(self, source: Any, change: Callable[[Any, Any], None], by: int) -> None:
         group = self._aggregate.by(source)
         if group is None:
             return
-        size = self._sizes.pop(group, 0) + by
+        size = self._sizes.get(group, 0) + by
         if size == 0:
+            del self._sizes[group]
             self._out.put(group, None)
             return
-        self._sizes[group] = size
         row = self._aggregate.table.row()
         present = self._out.get(group)
         if present is not None:
             row.CopyFrom(present)
         change(row, source)
+        self._sizes[group] = size
         self._out.put(group, row)

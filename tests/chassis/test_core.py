@@ -299,6 +299,24 @@ async def test_a_position_not_reached_and_one_of_another_epoch(server, shop, ban
             await core.at_least("nonsense", 0.1)
 
 
+async def test_a_watch_of_large_facts_takes_little_memory(server, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        for i in range(20):
+            done = await place(core, shop.OrderPlaced(id="k", name="x" * 500_000), i)
+        await core.at_least(str(done.position), 2)
+        partition = done.position.partition
+        kept = core.journal.recent("orders", partition, 15)
+        assert kept is not None
+        assert len(kept) == 6
+        assert core.journal.recent("orders", partition, 10) is None
+        seen = 0
+        async for _ in core.watch().changes():
+            seen += 1
+            if seen == 20:
+                break
+
+
 async def test_a_caller_that_leaves_while_it_waits_is_forgotten(server, shop, bank):
     service = Shop(shop, bank)
     async with running(service.core(server.url)) as core:

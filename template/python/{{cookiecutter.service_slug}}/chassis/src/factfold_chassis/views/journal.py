@@ -1,7 +1,7 @@
 """What an owner remembers of its own streams: request ids, and the newest facts."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 
 from factfold.v1.fact_pb2 import FactMeta
 from google.protobuf.message import DecodeError
@@ -9,8 +9,12 @@ from google.protobuf.message import DecodeError
 from factfold_chassis.facts import Entry, split_id
 
 REQUESTS_PER_KEY = 64
-RECENT = 1024  # facts of a partition
+RECENT, RECENT_BYTES = 1024, 4 << 20  # of a partition, at most
 _REQUEST_ID_TAG = b"\x4a"  # FactMeta.request_id: without this byte there is none
+
+
+def _size(entry: Entry) -> int:
+    return len(entry[1][-1])  # data; the other fields are small
 
 
 class Journal:
@@ -24,11 +28,13 @@ class Journal:
         # Tuples, because most keys have few: an empty deque takes 600 bytes.
         self._requests: dict[tuple[str, str], tuple[tuple[str, bytes], ...]] = {}
         self._recent: dict[tuple[str, int], deque[Entry]] = {}
+        self._bytes: Counter[tuple[str, int]] = Counter()
         self._watching: set[asyncio.Event] = set()
 
     def clear(self) -> None:
         self._requests.clear()
         self._recent.clear()
+        self._bytes.clear()
         self.wake()
 
     def take(self, stream: str, partition: int, entries: list[Entry]) -> None:
@@ -44,10 +50,13 @@ class Journal:
                 if request_id:
                     known = self._requests.get((stream, key), ())[1 - REQUESTS_PER_KEY :]
                     self._requests[stream, key] = (*known, (request_id, entry_id))
-        recent = self._recent.get((stream, partition))
-        if recent is None:
-            recent = self._recent[stream, partition] = deque(maxlen=RECENT)
+        place = stream, partition
+        recent = self._recent.setdefault(place, deque())
         recent.extend(entries)
+        size = self._bytes[place] + sum(map(_size, entries))
+        while len(recent) > RECENT or size > RECENT_BYTES:
+            size -= _size(recent.popleft())
+        self._bytes[place] = size
         self.wake()
 
     def answered(self, stream: str, key: str, request_id: str) -> list[bytes]:

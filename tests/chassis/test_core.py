@@ -735,3 +735,54 @@ async def test_closing_finishes_what_was_accepted(server, shop, bank):
     assert not [result for result in results if isinstance(result, ChassisError)]
     with pytest.raises(LogUnreachable, match="the service is shutting down"):
         await place(core, shop.OrderPlaced(id="late"))
+
+
+async def test_changing_a_row_that_was_read_changes_no_state(server, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k", name="tea"))
+        await core.at_least(str(done.position), 2)
+        rows = core.query().rows(service.orders)
+        rows.get("k").name = "changed"
+        rows.page(1).rows[0].name = "changed"
+        dict(rows.items())["k"].name = "changed"
+        assert rows.get("k").name == "tea"
+
+
+async def test_a_command_knows_that_it_comes_again(server, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        first = Command(core, Request("r"))
+        assert not first.repeats("k")
+        done = await first.append(shop.OrderPlaced(id="k"), expected_version=0)
+        await core.at_least(str(done.position), 2)
+        assert Command(core, Request("r")).repeats("k")
+        assert not Command(core, Request("other")).repeats("k")
+        assert not Command(core, Request()).repeats("k")
+
+
+async def test_a_type_that_the_contract_has_lost_is_said_once(server, client, shop, bank, caplog):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k"))
+        log, head = (f"{{orders/{done.position.partition}}}:{name}" for name in ("log", "head"))
+        fields = {"type": "shop.v1.OrderLost", "key": "k", "meta": "", "data": ""}
+        for n in (2, 3):
+            await client.xadd(log, fields, id=f"{done.position.ms}-{n}")
+            await client.hset(head, "n", n)
+        await eventually(lambda: core.owner.places()[done.position.partition].anchor.n == 3)
+    assert caplog.text.count("facts of type shop.v1.OrderLost") == 1
+
+
+async def test_a_reaction_that_cannot_work_stops_and_says_so(server, shop, bank):
+    service = Shop(shop, bank)
+
+    @reaction(shop.OrderPlaced)
+    async def forgot_the_version(event: Any, call: Any) -> Any:
+        return Append(shop.OrderPlaced(id="other"))
+
+    service.reactions.append(forgot_the_version)
+    async with running(service.core(server.url)) as core:
+        await place(core, shop.OrderPlaced(id="k"))
+        await eventually(lambda: not core.ready)
+        assert "reaction forgot_the_version has stopped: stream orders is versioned" in core.status

@@ -22,6 +22,7 @@ from factfold_chassis.facts import Fact, Position
 from factfold_chassis.reactions.declare import Append, Outputs, Reacting, Reaction, reaction
 from factfold_chassis.service import Service, run
 from factfold_chassis.views.declare import Fold, Table, View, fold
+from factfold_chassis.views.tables import Page, Rows
 
 __all__ = [
     "Append",
@@ -36,10 +37,12 @@ __all__ = [
     "InvalidRequest",
     "NotFound",
     "Outputs",
+    "Page",
     "Position",
     "Query",
     "Reacting",
     "Reaction",
+    "Rows",
     "Service",
     "Table",
     "VersionConflict",

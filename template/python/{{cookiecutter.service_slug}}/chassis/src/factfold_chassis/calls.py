@@ -81,7 +81,8 @@ class Command(Query):
     """A command decides and appends.
 
     With a `request_id` in its request it may be repeated, through any instance: what was
-    appended the first time is found again, and nothing is appended twice.
+    appended the first time is found again, and nothing is appended twice. That holds on streams
+    declared versioned; on others only once this instance has seen the first.
     """
 
     def __init__(self, core: "Core", request: Message):
@@ -95,6 +96,18 @@ class Command(Query):
     def new_id(self, stream: str = "") -> str:
         """The id of a new aggregate: the same one when the command is repeated."""
         return derived_id(stream or self._core.own_stream, self.request_id or str(uuid.uuid4()))
+
+    def repeats(self, key: str) -> bool:
+        """Whether this command has appended to `key` before, in the state that `rows` shows.
+
+        A check that its own success makes fail (already cancelled, name taken) must let a
+        repeated command pass, so that it gets the first answer from `append`.
+        """
+        core = self._core
+        return bool(self.request_id) and any(
+            core.journal.answered(stream.name, key, self.request_id)
+            for stream in core.contract.own_streams
+        )
 
     async def append(
         self, event: Event, *more: Message, expected_version: int | None = None

@@ -20,7 +20,9 @@ Event = TypeVar("Event", bound=Message)
 class Append:
     """An event that a reaction wants in the log.
 
-    `expected_version` as in Command.append: needed on streams declared versioned.
+    `expected_version` as in Command.append: needed on streams declared versioned. If the key has
+    another version by then, the output is refused, logged and counted: give a new key (version 0)
+    to what must not be lost.
     """
 
     event: Message
@@ -69,7 +71,8 @@ def reaction(
     """Declare a reaction: `await function(event, call)` returns what to append.
 
     What it returns is appended exactly once per fact, whatever crashes. Anything else that it
-    does happens at least once. Facts of one key are answered in order, one after the other.
+    does happens at least once. Facts of one key are answered in order, one after the other. A
+    new reaction answers all history; one that must not looks at `call.fact.time`.
     """
 
     def declare(function: ReactionFunction[Event]) -> Reaction:

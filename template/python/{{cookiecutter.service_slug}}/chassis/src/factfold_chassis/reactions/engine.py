@@ -112,6 +112,9 @@ class _Worker:
                     "%s, partition %d: %s took over", self._engine.group, self.partition, error
                 )
                 return
+            except WiringError as error:
+                self._engine.stop(str(error))
+                return
             except LogChanged as change:
                 self._engine.stop(
                     f"stream {self._engine.stream.name}, partition {self.partition}: {change}"
@@ -230,6 +233,8 @@ class _Worker:
                         outputs, fact, core.contract, core.source, core.telemetry,
                         core.settings.max_fact_bytes,
                     )  # fmt: skip
+            except WiringError:
+                raise  # trying again cannot help
             except (Exception, asyncio.CancelledError):
                 if cancelled():
                     raise

@@ -80,6 +80,8 @@ class ViewEngine:
         self._redis = redis
         self._count = count
         self._changed = changed
+        self._contract = contract
+        self._unknown: set[str] = set()
         self._folds = _by_stream(folds, contract)
         self.streams = list(self._folds)
         if journal is not None:
@@ -220,6 +222,17 @@ class ViewEngine:
                 f"stream {place.stream}, partition {place.partition}: {change}"
             ) from None
 
+    def _check_known(self, stream: str, type_: bytes) -> None:
+        """A type that the contract has lost is said once: its facts are lost to the view."""
+        name = type_.decode(errors="replace")
+        if name not in self._contract.streams[stream].events and name not in self._unknown:
+            self._unknown.add(name)
+            logger.warning(
+                "stream %s has facts of type %s, which its contract here does not declare: "
+                "view %s passes over them; a type that is in the log must stay in the contract",
+                stream, name, self.view.name,
+            )  # fmt: skip
+
     def fold(self, place: Place, entries: Sequence[Entry]) -> None:
         """Fold entries in order. A fold that fails changes nothing, and is reported."""
         stream, partition, epoch = place.stream, place.partition, place.epoch
@@ -231,6 +244,7 @@ class ViewEngine:
                     fields = _in_order(fields)
                 step = plan.get(fields[1])
                 if step is None:
+                    self._check_known(stream, fields[1])
                     continue
                 parse, targets = step
                 key = fields[3].decode()
@@ -238,13 +252,8 @@ class ViewEngine:
                 fact = Fact(stream, partition, epoch, entry)
                 failure: Exception | None = None
                 for function, rows in targets:
-                    row = rows.get(key)
-                    if row is not None:
-                        copy = type(row)()
-                        copy.CopyFrom(row)
-                        row = copy
                     try:
-                        rows.put(key, function(row, event, fact))
+                        rows.put(key, function(rows.get(key), event, fact))
                     except Exception as error:
                         failure = error  # no reason for other tables to miss the fact
                 if failure is not None:

@@ -20,7 +20,7 @@ class Page(Generic[Row]):
 
 
 class Rows(Generic[Row]):
-    """The rows of one table, to read. A row is a value: do not change it."""
+    """The rows of one table. Who reads gets copies: changing one changes nothing here."""
 
     __slots__ = ("_listeners", "_ordered", "_rows", "_unordered")
 
@@ -32,6 +32,15 @@ class Rows(Generic[Row]):
         self._unordered: list[str] = []
 
     def get(self, key: str) -> Row | None:
+        row = self._rows.get(key)
+        return None if row is None else copy_of(row)
+
+    def items(self) -> Iterator[tuple[str, Row]]:
+        """Key and row, in no particular order."""
+        return ((key, copy_of(row)) for key, row in self._rows.items())
+
+    def peek(self, key: str) -> Row | None:
+        """The row itself. For the engine."""
         return self._rows.get(key)
 
     def __contains__(self, key: str) -> bool:
@@ -58,7 +67,7 @@ class Rows(Generic[Row]):
             row = self._rows.get(ordered[start])
             if row is not None:
                 last = ordered[start]
-                rows.append(row)
+                rows.append(copy_of(row))
             start += 1
         return Page(rows, _token_of(last) if rows and start < len(ordered) else "")
 
@@ -105,6 +114,12 @@ def _each(do: Callable[[Any], None], items: Iterable[Any]) -> None:
             failures.append(error)
     if failures:
         raise failures[0]
+
+
+def copy_of(row: Row) -> Row:
+    copy = type(row)()
+    copy.CopyFrom(row)
+    return copy
 
 
 def _token_of(key: str) -> str:
@@ -161,12 +176,12 @@ class _Joined:
 
     def _right_changed(self, key: str, before: Any, after: Any) -> None:
         _each(
-            lambda left_key: self._combine(left_key, self._left.get(left_key), key),
+            lambda left_key: self._combine(left_key, self._left.peek(left_key), key),
             self._pointing.get(key, ()),
         )
 
     def _combine(self, key: str, left: Any, right_key: str | None) -> None:
-        right = self._right.get(right_key) if right_key is not None else None
+        right = self._right.peek(right_key) if right_key is not None else None
         row = None
         try:
             if left is not None:
@@ -208,10 +223,8 @@ class _Aggregated:
             del self._sizes[group]
             self._out.put(group, None)
             return
-        row = self._aggregate.table.row()
         present = self._out.get(group)
-        if present is not None:
-            row.CopyFrom(present)
+        row = self._aggregate.table.row() if present is None else present
         change(row, source)
         self._sizes[group] = size
         self._out.put(group, row)

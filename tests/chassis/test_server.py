@@ -60,7 +60,9 @@ class FakeWatch:
 
 
 class FakeCore:
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+        self.settings = settings
+        self.telemetry = telemetry
         self.status = ""
         self.draining = asyncio.Event()
         self.on_ready_change: list[Callable[[bool], None]] = []
@@ -150,7 +152,6 @@ async def bench(
     interceptors: tuple[grpc.aio.ServerInterceptor, ...] = (),
     **settings: Any,
 ) -> AsyncIterator[Bench]:
-    core = FakeCore()
     spans = InMemorySpanExporter()
     functions = {
         "Put": Handler("command", put),
@@ -160,13 +161,8 @@ async def bench(
     wired = [(method, functions[method.name]) for method in CONTRACT.methods]
     telemetry = Telemetry.for_tests(spans)
     telemetry.activate()
-    server = Server(
-        core,  # type: ignore[arg-type]
-        wired,
-        interceptors,
-        Settings(**{"listen": "127.0.0.1:0", **settings}),
-        telemetry,
-    )
+    core = FakeCore(Settings(**{"listen": "127.0.0.1:0", **settings}), telemetry)
+    server = Server(core, wired, interceptors)  # type: ignore[arg-type]
     try:
         await server.start()
         async with grpc.aio.insecure_channel(server.address) as channel:

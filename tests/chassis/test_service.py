@@ -99,7 +99,7 @@ async def changing(request: Any, call: Any) -> Any: ...
         (
             (light_lamp, watch_lamps),
             "/acme.lamps.v1.LampService/GetLamp has no handler: "
-            "write @query def get_lamp(request, call)",
+            "write get_lamp(request, call) as `@query def`",
         ),
         (
             (light_lamp, get_lamp, watch_lamps, named("get_lump", other)),
@@ -108,11 +108,12 @@ async def changing(request: Any, call: Any) -> Any: ...
         (
             (light_lamp, watch_lamps, named("get_lamp", changing)),
             "/acme.lamps.v1.LampService/GetLamp is marked NO_SIDE_EFFECTS: "
-            "its handler must be a @query, not a @command",
+            "its handler must be `@query def`, not `@command async def`",
         ),
         (
             (light_lamp, watch_lamps, named("get_lamp", waiting)),
-            "the handler get_lamp is a @query: it must be def",
+            "/acme.lamps.v1.LampService/GetLamp is marked NO_SIDE_EFFECTS: "
+            "its handler must be `@query def`, not `@query async def`",
         ),
         (
             (light_lamp, get_lamp, watch_lamps, changing),

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from factfold_chassis.rpc import time_left
-from factfold_chassis.telemetry import ServerCall, Telemetry
+from factfold_chassis.telemetry import ClientCall, Telemetry
 
 DEFAULT_DEADLINE = 10.0  # seconds, of unary calls outside of any call that is being answered
 
@@ -36,14 +36,12 @@ class _Traced:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def _call(
-        self, continuation: Any, details: Any, request: Any, *limits: float | None
+        self, continuation: Any, details: Any, request: Any, default: float | None
     ) -> Any:
-        method = details.method
-        path = method.decode() if isinstance(method, bytes) else method
-        span = Telemetry.active().client_call(path, *self._place)
+        span = Telemetry.active().client_call(details.method.decode(), *self._place)
         metadata = grpc.aio.Metadata(*(details.metadata or ()), *span.metadata)
-        left = min((limit for limit in limits if limit is not None), default=None)
-        details = details._replace(timeout=left, metadata=metadata)
+        limits = [limit for limit in (details.timeout, time_left()) if limit is not None]
+        details = details._replace(timeout=min(limits, default=default), metadata=metadata)
         try:
             call = await continuation(details, request)
         except BaseException:
@@ -59,18 +57,15 @@ class _Unary(_Traced, grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Any, client_call_details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
-        own, left = client_call_details.timeout, time_left()
-        default = DEFAULT_DEADLINE if own is None and left is None else None
-        return await self._call(continuation, client_call_details, request, own, left, default)
+        return await self._call(continuation, client_call_details, request, DEFAULT_DEADLINE)
 
 
 class _Stream(_Traced, grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(
         self, continuation: Any, client_call_details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
-        own, left = client_call_details.timeout, time_left()
-        return await self._call(continuation, client_call_details, request, own, left)
+        return await self._call(continuation, client_call_details, request, None)
 
 
-async def _end(call: Any, span: ServerCall) -> None:
+async def _end(call: Any, span: ClientCall) -> None:
     span.end(await call.code())

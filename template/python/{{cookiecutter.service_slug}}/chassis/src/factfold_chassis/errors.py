@@ -6,13 +6,14 @@ StartError            the process ends: one line on stderr, exit code 2
 ChassisError          a call ends: `code` and `message` are what the caller sees
   InvalidRequest        INVALID_ARGUMENT, with field violations
   NotFound              NOT_FOUND
-  FailedPrecondition    FAILED_PRECONDITION
+  FailedPrecondition    FAILED_PRECONDITION: repeating the call changes nothing
     LogReplaced           the log is not the one that was read before
     OtherEpoch            a position of another epoch
-  VersionConflict       ABORTED
-  LogFull               RESOURCE_EXHAUSTED
-  QueueFull             RESOURCE_EXHAUSTED
-  Unavailable           UNAVAILABLE
+  VersionConflict       ABORTED, nothing was appended
+  LogFull               RESOURCE_EXHAUSTED, nothing was appended
+  QueueFull             RESOURCE_EXHAUSTED, nothing was appended
+  DeadlineExceeded      DEADLINE_EXCEEDED: the default one, of a call that brought none
+  Unavailable           UNAVAILABLE: the call may succeed later
     LogUnreachable        known not to be appended
     OutcomeUnknown        appended or not
     PositionNotReached    the view is behind
@@ -26,22 +27,19 @@ import grpc
 
 
 class StartError(Exception):
-    """The process cannot start. `str(error)` is one line."""
+    pass
 
 
 class SettingsError(StartError):
-    """An environment variable is unknown, missing or not readable."""
+    pass
 
 
 class WiringError(StartError):
-    """A handler, fold, reaction or view does not fit the contract."""
+    pass
 
 
 class ChassisError(Exception):
-    """Ends a call with the status `code` and the one-line `message`.
-
-    `position`, if not empty, is sent in the trailer `factfold-position`.
-    """
+    """`message` is one line; `position`, if not empty, goes into the trailer factfold-position."""
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
 
@@ -71,14 +69,10 @@ class NotFound(ChassisError):
 
 
 class FailedPrecondition(ChassisError):
-    """The state forbids the call; repeating it changes nothing."""
-
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class LogReplaced(FailedPrecondition):
-    """The log of `stream` is not the one this service has read: `reason` is one clause."""
-
     def __init__(self, stream: str, reason: str) -> None:
         super().__init__(
             f"the log of stream {stream} was replaced ({reason}); "
@@ -87,8 +81,6 @@ class LogReplaced(FailedPrecondition):
 
 
 class OtherEpoch(FailedPrecondition):
-    """`asked` is a position of an epoch that the log, now at `present`, does not have."""
-
     def __init__(self, asked: str, present: str) -> None:
         super().__init__(
             f"the position {asked} belongs to another epoch of the log (now {present}); "
@@ -98,7 +90,7 @@ class OtherEpoch(FailedPrecondition):
 
 
 class VersionConflict(ChassisError):
-    """`key` is at version `actual`, not `expected`; nothing was appended."""
+    """`key` is at version `actual`, not `expected`."""
 
     code = grpc.StatusCode.ABORTED
 
@@ -114,8 +106,6 @@ class VersionConflict(ChassisError):
 
 
 class LogFull(ChassisError):
-    """The server has no memory left for `stream`; nothing was appended."""
-
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
     def __init__(self, stream: str) -> None:
@@ -126,8 +116,6 @@ class LogFull(ChassisError):
 
 
 class QueueFull(ChassisError):
-    """`waiting` facts of `stream` wait for Redis already; nothing was appended."""
-
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
     def __init__(self, stream: str, waiting: int) -> None:
@@ -137,15 +125,21 @@ class QueueFull(ChassisError):
         )
 
 
-class Unavailable(ChassisError):
-    """The call may succeed later."""
+class DeadlineExceeded(ChassisError):
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
 
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"no answer within {seconds:g} s, the default deadline; what was appended is unknown: "
+            "repeat the command with the same request_id, or send a deadline"
+        )
+
+
+class Unavailable(ChassisError):
     code = grpc.StatusCode.UNAVAILABLE
 
 
 class LogUnreachable(Unavailable):
-    """The log of `stream` did not answer, and nothing was sent to it."""
-
     def __init__(self, stream: str, reason: str) -> None:
         super().__init__(
             f"the log of stream {stream} is unreachable ({reason}); nothing was appended; retry"
@@ -153,8 +147,6 @@ class LogUnreachable(Unavailable):
 
 
 class OutcomeUnknown(Unavailable):
-    """An append to `stream` was sent, and no answer came: it may be in the log or not."""
-
     def __init__(self, stream: str, reason: str) -> None:
         super().__init__(
             f"the outcome of an append to stream {stream} is unknown ({reason}); "
@@ -163,8 +155,6 @@ class OutcomeUnknown(Unavailable):
 
 
 class PositionNotReached(Unavailable):
-    """The view did not reach the position `asked` in time; it is at `present`."""
-
     def __init__(self, asked: str, present: str) -> None:
         super().__init__(
             f"the position {asked} was not reached in time (now {present or 'at the start'}); "
@@ -174,15 +164,11 @@ class PositionNotReached(Unavailable):
 
 
 class NotReady(Unavailable):
-    """The service does not take calls; `reason` is one clause."""
-
     def __init__(self, reason: str) -> None:
         super().__init__(f"not ready: {reason}; retry later")
 
 
 class Draining(Unavailable):
-    """The process ends while a watch runs; `position` is where to resume."""
-
     def __init__(self, position: str) -> None:
         super().__init__(
             "the service is shutting down; watch again from factfold-position", position=position

@@ -1,12 +1,10 @@
 """The gRPC server: health, reflection, one list of interceptors, and an orderly end."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -14,16 +12,12 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from factfold_chassis.boundary import BehindHealth, Boundary
+from factfold_chassis.boundary import Boundary
 from factfold_chassis.calls import Handler
 from factfold_chassis.contract import MethodSpec
+from factfold_chassis.core import Core
 from factfold_chassis.errors import SettingsError
 from factfold_chassis.rpc import generic_handlers
-from factfold_chassis.settings import Settings
-from factfold_chassis.telemetry import Telemetry
-
-if TYPE_CHECKING:
-    from factfold_chassis.core import Core
 
 log = logging.getLogger("factfold.server")
 
@@ -41,24 +35,22 @@ class Server:
         self,
         core: Core,
         wired: Sequence[tuple[MethodSpec, Handler]],
-        interceptors: Iterable[grpc.aio.ServerInterceptor],
-        settings: Settings,
-        telemetry: Telemetry,
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
     ) -> None:
         self.address = ""
         self._core = core
-        self._settings = settings
-        self._boundary = Boundary(telemetry, [method.path for method, _ in wired])
+        paths = [method.path for method, _ in wired]
+        self._boundary = Boundary(core.telemetry, paths, interceptors)
         self._services = sorted({method.service for method, _ in wired})
         self._health = health.aio.HealthServicer()
         self._news = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(
-            interceptors=[self._boundary, *map(BehindHealth, interceptors)],
+            interceptors=[self._boundary],
             # Two processes on one port would share its calls without either noticing.
             options=[("grpc.so_reuseport", 0)],
         )
-        self._server.add_generic_rpc_handlers(tuple(generic_handlers(core, settings, wired)))
+        self._server.add_generic_rpc_handlers(tuple(generic_handlers(core, wired)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME],
@@ -69,7 +61,7 @@ class Server:
     async def start(self) -> None:
         """Listen. Raises SettingsError if the address cannot be had."""
         await self._set_health(serving=False)
-        listen = self._settings.listen
+        listen = self._core.settings.listen
         try:
             port = self._server.add_insecure_port(listen)
         except RuntimeError:

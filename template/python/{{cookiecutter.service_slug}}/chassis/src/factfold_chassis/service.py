@@ -1,7 +1,5 @@
 """A service: put together from its packages, and run."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import importlib
@@ -17,6 +15,7 @@ from types import ModuleType
 from typing import Any, Self
 
 import grpc
+import uvloop
 from google.protobuf.descriptor import FileDescriptor
 
 from factfold_chassis import logs
@@ -33,8 +32,7 @@ from factfold_chassis.views.declare import Fold
 log = logging.getLogger("factfold.service")
 
 EXIT_USAGE = 2
-# Of the drain timeout, for calls under way; the rest is for the log and for spans.
-_CALLS_SHARE, _LOG_SHARE = 0.7, 0.2
+_CALLS, _LOG, _SPANS = 0.7, 0.2, 0.1  # shares of the drain timeout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +53,13 @@ class Service:
     parts: Sequence[ModuleType] = ()
     interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
 
-    def wire(self) -> Wired:
+    def wire(self) -> "Wired":
         """Import the parts and fit them to the contract.
 
         Raises:
             WiringError: an RPC without handler, a handler without RPC, or one of another kind.
         """
-        wired = Wired(self.name, Contract(self.contract, self.subscriptions))
+        wired = Wired(Contract(self.contract, self.subscriptions))
         handlers: dict[str, Handler] = {}
         for part in _found(self.parts):
             if isinstance(part, Fold):
@@ -84,7 +82,6 @@ class Service:
 class Wired:
     """A service's parts, found and checked against its contract."""
 
-    name: str
     contract: Contract
     folds: list[Fold[Any, Any]] = field(default_factory=list)
     reactions: list[Reaction] = field(default_factory=list)
@@ -94,33 +91,25 @@ class Wired:
 class Running:
     """A service that runs in the present event loop, from entering to leaving `async with`.
 
-    `settings` and `telemetry` are by default those of the environment. Entering does not wait
-    until the service is ready: `core.wait_ready` does.
+    Entering does not wait until the service is ready: `core.wait_ready` does.
 
     Raises:
-        StartError: on entering; the service cannot run as it is.
+        StartError: the service cannot run as it is.
     """
 
-    def __init__(
-        self,
-        service: Service,
-        settings: Settings | None = None,
-        telemetry: Telemetry | None = None,
-    ) -> None:
-        self.settings = settings or Settings.from_environment(os.environ)
-        self.telemetry = telemetry or Telemetry.from_environment(service.name)
+    def __init__(self, service: Service, settings: Settings, telemetry: Telemetry):
+        self.settings = settings
+        self.telemetry = telemetry
         wired = service.wire()
         self.core = Core(
-            wired.name,
+            service.name,
             wired.contract,
             wired.folds,
             wired.reactions,
-            self.settings,
-            self.telemetry,
+            settings,
+            telemetry,
         )
-        self._server = Server(
-            self.core, wired.methods, service.interceptors, self.settings, self.telemetry
-        )
+        self._server = Server(self.core, wired.methods, service.interceptors)
 
     @property
     def address(self) -> str:
@@ -146,10 +135,10 @@ class Running:
         loop = asyncio.get_running_loop()
         total = self.settings.drain_timeout
         end = loop.time() + total
-        await self._server.drain(_CALLS_SHARE * total)
+        await self._server.drain(_CALLS * total)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(_LOG_SHARE * total, end - loop.time() - 1)):
-                await self.core.close(_LOG_SHARE * total)
+            async with asyncio.timeout_at(end - _SPANS * total):
+                await self.core.close(_LOG * total)
         await asyncio.to_thread(self.telemetry.shutdown, max(0.1, end - loop.time()))
 
 
@@ -163,7 +152,7 @@ def run(service: Service) -> None:
         logs.configure(settings)
         telemetry = Telemetry.from_environment(service.name)
         telemetry.install()
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(service, settings, telemetry))
     except StartError as error:
         print(f"{service.name}: {error}", file=sys.stderr)
@@ -189,14 +178,6 @@ async def _serve(service: Service, settings: Settings, telemetry: Telemetry) -> 
     log.info("ended")
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
 def _found(parts: Sequence[ModuleType]) -> Iterator[Handler | Fold[Any, Any] | Reaction]:
     """Each once, also if several modules import it, in an order that does not change."""
     seen: set[int] = set()
@@ -218,35 +199,31 @@ def _modules(part: ModuleType) -> Iterator[ModuleType]:
 def _fitting(method: MethodSpec, handler: Handler | None) -> Handler:
     if method.client_streaming:
         raise WiringError(f"{method.path}: streams of requests are not supported: send one request")
-    kind = "watch" if method.server_streaming else "query" if method.idempotent else "command"
-    form, fits = _FORMS[kind]
+    if method.server_streaming:
+        kind, why = "watch", "streams its answers"
+    elif method.idempotent:
+        kind, why = "query", "is marked NO_SIDE_EFFECTS"
+    else:
+        kind, why = "command", "is not marked idempotency_level = NO_SIDE_EFFECTS"
+    wanted = f"@{kind} {_FORMS[kind]}"
     if handler is None:
         name = "".join(f"_{c.lower()}" if c.isupper() else c for c in method.name).strip("_")
         raise WiringError(
-            f"{method.path} has no handler: write @{kind} {form} {name}(request, call)"
+            f"{method.path} has no handler: write {name}(request, call) as `{wanted}`"
         )
-    if handler.kind != kind:
-        why = {
-            "watch": "streams its answers",
-            "query": "is marked NO_SIDE_EFFECTS",
-            "command": "is not marked idempotency_level = NO_SIDE_EFFECTS",
-        }[kind]
-        raise WiringError(
-            f"{method.path} {why}: its handler must be a @{kind}, not a @{handler.kind}"
-        )
-    if not fits(handler.function):
-        raise WiringError(f"the handler {handler.name} is a @{kind}: it must be {form}")
+    found = f"@{handler.kind} {_form(handler.function)}"
+    if found != wanted:
+        raise WiringError(f"{method.path} {why}: its handler must be `{wanted}`, not `{found}`")
     return handler
 
 
-_FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "command": ("async def", inspect.iscoroutinefunction),
-    "query": (
-        "def",
-        lambda f: not (inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f)),
-    ),
-    "watch": ("async def with yield", inspect.isasyncgenfunction),
-}
+_FORMS = {"command": "async def", "query": "def", "watch": "async def with yield"}
+
+
+def _form(function: Callable[..., Any]) -> str:
+    if inspect.isasyncgenfunction(function):
+        return _FORMS["watch"]
+    return _FORMS["command" if inspect.iscoroutinefunction(function) else "query"]
 
 
 def _plain(name: str) -> str:

@@ -5,7 +5,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 import redis.asyncio
@@ -25,6 +25,7 @@ from factfold_chassis.facts import Position, new_meta, partition_of
 from factfold_chassis.log.append import Appender
 from factfold_chassis.log.lane import NewFact
 from factfold_chassis.log.link import Redis
+from factfold_chassis.log.read import Reader
 from factfold_chassis.log.streams import create_stream
 from factfold_chassis.testing import redis_server as servers
 
@@ -298,6 +299,23 @@ async def test_a_foreign_entry_stops_the_appender(server, client):
         with pytest.raises(LogReplaced, match="entries that no appender wrote"):
             await appender.append([fact("k")])
     assert len(alarms) == 1
+
+
+async def test_large_facts_are_read_in_small_batches(server):
+    async with appending(server.url) as appender:
+        for _ in range(15):
+            data = b"x" * 100_000
+            done = [appender.append([fact("k", data=data)]) for _ in range(20)]
+            last = (await asyncio.gather(*done))[-1]
+    reader = Reader(Redis(server.url), "orders", last.partition, last.epoch)
+    sizes: list[int] = []
+    async with aclosing(reader.batches()) as batches:
+        async for batch in batches:
+            sizes.append(len(batch.entries))
+            if batch.anchor.n == 300:
+                break
+    assert sum(sizes) == 300
+    assert max(sizes[1:]) <= 42
 
 
 async def test_refused_before_they_are_sent(server):

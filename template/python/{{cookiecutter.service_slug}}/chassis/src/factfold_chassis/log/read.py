@@ -26,6 +26,7 @@ from factfold_chassis.log.streams import Keys, read_head
 
 logger = logging.getLogger(__name__)
 
+FIRST, BATCH_BYTES = 100, 4 << 20  # facts of the first batch, bytes that later ones aim at
 BLOCK = 2.0  # seconds: a reader blocked for longer is not woken by a deleted key (redis#6887)
 
 
@@ -97,7 +98,7 @@ class Reader:
         self.tail = anchor.n
         self._due = 0  # n up to which the next read must find facts
         self._redis = redis
-        self._count = count
+        self._most, self._count = count, min(FIRST, count)
         self._log = Keys(stream, partition)["log"]
         self._head = Keys(stream, partition)["head"]
         self._on_loss = on_loss or self._say_loss
@@ -127,6 +128,9 @@ class Reader:
         while True:
             entries = await self._take(link, blocking)
             blocking = len(entries) < self._count
+            if entries:
+                size = sum(len(fields[-1]) for _, fields in entries) + 1
+                self._count = max(1, min(self._most, len(entries) * BATCH_BYTES // size))
             await self._ask(link, blocking)
             if entries:
                 yield Batch(entries, self.anchor, self.tail)

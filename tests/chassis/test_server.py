@@ -286,6 +286,14 @@ async def test_an_answer_of_another_type_is_an_internal_error() -> None:
         assert (await b.refused(PUT)).code() is Code.INTERNAL
 
 
+async def test_a_cancellation_inside_a_handler_is_an_internal_error() -> None:
+    async def put(request: Any, call: Any) -> Any:
+        raise asyncio.CancelledError
+
+    async with bench(put) as b:
+        assert (await b.refused(PUT, timeout=5)).code() is Code.INTERNAL
+
+
 async def test_bytes_that_do_not_parse_are_the_callers_error() -> None:
     async with bench() as b:
         with pytest.raises(grpc.aio.AioRpcError) as error:

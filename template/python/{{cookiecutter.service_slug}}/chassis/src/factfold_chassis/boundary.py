@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 
 from factfold_chassis.errors import ChassisError, InvalidRequest
 from factfold_chassis.facts import POSITION
+from factfold_chassis.tasks import cancelled
 from factfold_chassis.telemetry import ServerCall, Telemetry
 
 log = logging.getLogger("factfold.rpc")
@@ -148,7 +149,7 @@ async def _fail(error: BaseException, method: str, call: ServerCall, context: Co
             add_trailer(context, "grpc-status-details-bin", _details(error))
         add_trailer(context, POSITION, error.position)
         await context.abort(error.code, _cut(error.message, _MAX_MESSAGE))
-    elif isinstance(error, Exception):
+    elif isinstance(error, Exception) or not cancelled():
         log.error("a handler failed", exc_info=error, extra={"method": method})
         call.end(grpc.StatusCode.INTERNAL, error)
         trace = f"; trace {call.context.trace_id:032x}" if call.context.is_valid else ""

@@ -67,7 +67,7 @@ def test_values_are_converted() -> None:
         (
             "FACTFOLD_EXPECT_LOG",
             "maybe",
-            "FACTFOLD_EXPECT_LOG is 'maybe': it must be true or false",
+            "FACTFOLD_EXPECT_LOG is 'maybe': it must be one of true, false",
         ),
         (
             "FACTFOLD_LOG_FORMAT",
@@ -92,7 +92,7 @@ def test_refusals_say_what_to_do(name: str, value: str, message: str) -> None:
     ["http://h", "redis:///0", "redis://:pa/ss@host", "redis://:1/ss@host", "unix://:p/w@/sock"],
 )
 def test_a_url_that_cannot_be_read_is_refused_without_being_shown(url: str) -> None:
-    with pytest.raises(SettingsError, match="FACTFOLD_REDIS_URL is not a Redis URL") as refusal:
+    with pytest.raises(SettingsError, match="FACTFOLD_REDIS_URL cannot be used") as refusal:
         Settings.from_environment({"FACTFOLD_REDIS_URL": url})
     assert url not in str(refusal.value)
 

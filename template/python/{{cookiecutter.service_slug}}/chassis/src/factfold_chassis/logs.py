@@ -6,7 +6,7 @@ Use the standard `logging` module with `extra={...}`; the fields appear beside t
 import json
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -22,59 +22,57 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     stream = stream or sys.stderr
     text = settings.log_format == "text" or (settings.log_format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
-    handler.setFormatter((TextFormatter if text else JsonFormatter)(settings.secrets))
+    handler.setFormatter(_Formatter(_text if text else _json, settings.secrets))
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(settings.log_level)
 
 
+Line = Callable[[logging.LogRecord, dict[str, object], str], str]
+
+
 class _Formatter(logging.Formatter):
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
+    """`line` makes the text from a record, its extras and the stack of its exception."""
+
+    def __init__(self, line: Line, secrets: Iterable[str]):
         super().__init__()
-        # Shorter texts would also hide what is no secret.
-        forms = {form for s in secrets for form in (s, json.dumps(s)[1:-1]) if len(s) >= 4}
+        self._line = line
+        # As they are and as JSON has them. Shorter ones would also hide what is no secret.
+        forms = {form for s in secrets for form in (s, _dump(s)[1:-1]) if len(s) >= 4}
         self._secrets = sorted(forms, key=len, reverse=True)
 
-    def clean(self, line: str) -> str:
+    def format(self, record: logging.LogRecord) -> str:
+        extras = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        stack = self.formatException(record.exc_info) if record.exc_info else ""
+        line = self._line(record, extras, stack)
         for secret in self._secrets:
             line = line.replace(secret, "***")
         return line
 
-    def extras(self, record: logging.LogRecord) -> dict[str, object]:
-        return {name: value for name, value in vars(record).items() if name not in _STANDARD}
 
-
-class JsonFormatter(_Formatter):
+def _json(record: logging.LogRecord, extras: dict[str, object], stack: str) -> str:
     """timestamp (RFC 3339, UTC), level, message, logger, trace_id, span_id, then the extras."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, object] = {
-            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(
-                timespec="milliseconds"
-            ),
-            "level": record.levelname,
-            "message": record.getMessage(),
-            "logger": record.name,
-        }
-        context = get_current_span().get_span_context()
-        if context.is_valid:
-            fields["trace_id"] = f"{context.trace_id:032x}"
-            fields["span_id"] = f"{context.span_id:016x}"
-        for name, value in self.extras(record).items():
-            fields.setdefault(name, value)
-        if record.exc_info:
-            fields.setdefault("exception", self.formatException(record.exc_info))
-        return self.clean(json.dumps(fields, default=str, ensure_ascii=False))
+    fields: dict[str, object] = {
+        "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "level": record.levelname,
+        "message": record.getMessage(),
+        "logger": record.name,
+    }
+    context = get_current_span().get_span_context()
+    if context.is_valid:
+        fields["trace_id"] = f"{context.trace_id:032x}"
+        fields["span_id"] = f"{context.span_id:016x}"
+    if stack:
+        fields["exception"] = stack
+    return _dump(fields | extras | fields)  # an extra replaces nothing
 
 
-class TextFormatter(_Formatter):
+def _text(record: logging.LogRecord, extras: dict[str, object], stack: str) -> str:
     """`12:00:00.000 INFO  message field=value`, then the stack of an exception."""
+    time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
+    line = f"{time} {record.levelname:<7} {record.getMessage()}"
+    line = " ".join([line, *(f"{name}={value}" for name, value in extras.items())])
+    return f"{line}\n{stack}" if stack else line
 
-    def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
-        line = f"{time} {record.levelname:<7} {record.getMessage()}"
-        fields = " ".join(f"{name}={value}" for name, value in self.extras(record).items())
-        if fields:
-            line = f"{line} {fields}"
-        if record.exc_info:
-            line = f"{line}\n{self.formatException(record.exc_info)}"
-        return self.clean(line)
+
+def _dump(value: object) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)

@@ -22,6 +22,8 @@ def copies() -> Iterator[tuple[Path, Path]]:
     server = COMMON / "redis_server.py"
     yield server, ROOT / "generator" / "factfold_cli" / server.name
     yield server, CHASSIS / "src" / "factfold_chassis" / "testing" / server.name
+    for page in ("protocol.md", "wire-format.md"):
+        yield ROOT / "docs" / page, CHASSIS / "docs" / page
     for masters, folder, pattern in (
         (COMMON / "lua", CHASSIS / "src" / "factfold_chassis" / "lua", "*.lua"),
         (ROOT / "protos" / "factfold" / "v1", CHASSIS / "protos" / "factfold" / "v1", "*.proto"),

@@ -37,3 +37,4 @@ def subscription(directory: Path, as_json: bool) -> None:
         click.echo(json.dumps({"files": written}, indent=2))
         return
     click.echo("\n".join(["Wrote:", *(f"  {path}" for path in written)]))
+    click.echo("\nNext:\n  .venv/bin/python hatch_build.py")

@@ -254,7 +254,7 @@ async def test_a_replaced_log_refuses_appends(server, client):
         await appender.append([fact("k")])
         await client.flushall()
         for _ in range(2):
-            with pytest.raises(LogReplaced, match="factfold stream recreate orders"):
+            with pytest.raises(LogReplaced, match="restore it from a backup"):
                 await appender.append([fact("k")])
     assert len(alarms) == 1
     assert await client.dbsize() == 0

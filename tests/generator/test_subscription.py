@@ -38,7 +38,13 @@ def test_it_writes_a_contract_a_fold_and_a_reaction(
     before = tree(shipments)
     done = user.factfold("add", "subscription", "../orders", at=shipments)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == ["Wrote:", *(f"  {path}" for path in WRITTEN)]
+    assert done.stdout.splitlines() == [
+        "Wrote:",
+        *(f"  {path}" for path in WRITTEN),
+        "",
+        "Next:",
+        "  .venv/bin/python hatch_build.py",
+    ]
     after = tree(shipments)
     changed = [path for path in after if after[path] != before.get(path)]
     folders = {path.parent.as_posix() for path in map(Path, WRITTEN)}

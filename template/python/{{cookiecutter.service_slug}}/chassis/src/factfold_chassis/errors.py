@@ -76,7 +76,8 @@ class LogReplaced(FailedPrecondition):
     def __init__(self, stream: str, reason: str) -> None:
         super().__init__(
             f"the log of stream {stream} was replaced ({reason}); "
-            f"restore it, or accept the loss with `factfold stream recreate {stream}`"
+            "restore it from a backup; or, to begin anew without it, delete its keys "
+            f"{{{stream}/*}}:* and restart the service"
         )
 
 

@@ -103,9 +103,7 @@ async def wait_for_stream(redis: Redis, stream: str) -> list[Head]:
                 if head and len(heads) == head.partitions:
                     return
                 if not said:
-                    logger.warning(
-                        "waiting for stream %s: its owner has not created it yet", stream
-                    )
+                    logger.info("waiting for stream %s: its owner has not created it yet", stream)
                     said = True
                 await asyncio.sleep(POLL)
 

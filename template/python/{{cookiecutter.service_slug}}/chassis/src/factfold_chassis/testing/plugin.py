@@ -9,10 +9,11 @@ import pytest
 import pytest_asyncio
 import redis
 
+from factfold_chassis.errors import WiringError
 from factfold_chassis.service import Service
 from factfold_chassis.testing import redis_server as servers
 from factfold_chassis.testing.redis_server import RedisServer, ServerError
-from factfold_chassis.testing.running import Running
+from factfold_chassis.testing.running import Running, run
 from factfold_chassis.testing.spans import SpanRecorder
 
 
@@ -46,6 +47,10 @@ def spans() -> SpanRecorder:
 
 @pytest_asyncio.fixture
 async def running(app: Service, redis_url: str, spans: SpanRecorder) -> AsyncIterator[Running]:
-    """The service, ready, against an empty log."""
-    async with Running(app, redis_url, spans) as service:
+    """The service, ready, against an empty log. One that cannot start ends all tests at once."""
+    try:
+        app.wire()
+    except WiringError as error:
+        pytest.exit(str(error), returncode=1)
+    async with run(app, redis_url, spans) as service:
         yield service

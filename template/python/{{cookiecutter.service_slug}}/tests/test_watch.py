@@ -1,5 +1,6 @@
 from collections.abc import AsyncIterator
 
+from factfold_chassis.contract import Contract
 from factfold_chassis.testing import Running
 
 from service import contract
@@ -44,3 +45,9 @@ async def test_a_watch_resumes_behind_a_position(running: Running) -> None:
     )
     second = await anext(watch(running, first.position))
     assert (first.created.id, second.created.id) == ("1", "2")
+
+
+def test_every_event_of_the_contract_can_be_watched() -> None:
+    change = contract.Watch{{cookiecutter.__plural}}Response.DESCRIPTOR.oneofs_by_name["change"]
+    watched = {field.message_type.full_name for field in change.fields if field.message_type}
+    assert watched == set(Contract([contract.DESCRIPTOR]).events)

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import inspect
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import Self, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -13,6 +14,7 @@ from google.protobuf.message import Message
 from factfold_chassis import client
 from factfold_chassis.calls import Appended
 from factfold_chassis.core import Core
+from factfold_chassis.errors import FailedPrecondition
 from factfold_chassis.facts import Fact, new_meta
 from factfold_chassis.log.append import Appender
 from factfold_chassis.log.lane import NewFact
@@ -22,6 +24,7 @@ from factfold_chassis.log.streams import create_stream, wait_for_stream
 from factfold_chassis.service import Running as Process
 from factfold_chassis.service import Service
 from factfold_chassis.settings import Settings
+from factfold_chassis.tasks import cancel
 from factfold_chassis.telemetry import Telemetry
 from factfold_chassis.testing.spans import SpanRecorder
 from factfold_chassis.views.declare import Table
@@ -34,67 +37,54 @@ Result = TypeVar("Result")
 PATIENCE = 10.0  # seconds until something that must happen counts as not happening
 
 
-class Running:
-    """Runs from entering to leaving `async with`; once entered, it is ready.
+@contextlib.asynccontextmanager
+async def run(app: Service, redis_url: str, spans: SpanRecorder) -> "AsyncIterator[Running]":
+    """`app`, ready, until the `async with` block is left.
 
-    Streams that it subscribes to exist and are empty; `publish` plays their owners.
+    Streams that it subscribes to exist and are empty; `Running.publish` plays their owners.
+    """
+    settings = Settings(redis_url=redis_url, listen="127.0.0.1:0", drain_timeout=2.0)
+    process = Process(app, settings, Telemetry.for_tests(spans))
+    redis = Redis(redis_url)
+    appenders: dict[str, Appender] = {}
+    for stream in process.core.contract.streams.values():
+        appenders[stream.name] = Appender(
+            redis,
+            stream.name,
+            await create_stream(redis, stream, expect=False),
+            timeout=PATIENCE,
+            limit=settings.append_queue,
+            max_fact_bytes=settings.max_fact_bytes,
+            alarm=_fail,
+        )
+    tasks = [asyncio.create_task(appender.run()) for appender in appenders.values()]
+    try:
+        async with process, client.channel(process.address) as channel:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await process.core.wait_ready()
+            except TimeoutError:
+                raise AssertionError(f"not ready: {process.core.status}") from None
+            yield Running(process.core, channel, spans, redis, appenders)
+    finally:
+        await cancel(tasks)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that runs, and what its tests do with it.
 
     Attributes:
-        channel: to its gRPC server; calls are traced and end after 10 s.
         core: what runs behind the gRPC server.
+        channel: to that server; calls are traced and end after 10 s.
         spans: that have ended so far.
     """
 
-    def __init__(self, app: Service, redis_url: str, spans: SpanRecorder):
-        settings = Settings(redis_url=redis_url, listen="127.0.0.1:0", drain_timeout=2.0)
-        self.spans = spans
-        self._process = Process(app, settings, Telemetry.for_tests(spans))
-        self._settings = settings
-        self._redis = Redis(redis_url)
-        self._appenders: dict[str, Appender] = {}
-        self._tasks: list[asyncio.Task[None]] = []
-        self._stack = contextlib.AsyncExitStack()
-        self.core: Core = self._process.core
-        of = self.core.contract.event_of
-        folded = {of(fold.event).stream.name for fold in app.wire().folds}
-        self._viewed = folded | {stream.name for stream in self.core.contract.own_streams}
-        self.channel: grpc.aio.Channel
-
-    async def __aenter__(self) -> Self:
-        async with self._stack:
-            for stream in self.core.contract.streams.values():
-                epochs = await create_stream(self._redis, stream, expect=False)
-                appender = Appender(
-                    self._redis,
-                    stream.name,
-                    epochs,
-                    timeout=PATIENCE,
-                    limit=self._settings.append_queue,
-                    max_fact_bytes=self._settings.max_fact_bytes,
-                    alarm=_fail,
-                )
-                self._appenders[stream.name] = appender
-                self._tasks.append(asyncio.create_task(appender.run()))
-            self._stack.push_async_callback(self._end_appenders)
-            await self._stack.enter_async_context(self._process)
-            self.channel = await self._stack.enter_async_context(
-                client.channel(self._process.address)
-            )
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    await self.core.wait_ready()
-            except TimeoutError:
-                raise AssertionError(f"the service is not ready: {self.core.status}") from None
-            self._stack = self._stack.pop_all()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-    async def _end_appenders(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    core: Core
+    channel: grpc.aio.Channel
+    spans: SpanRecorder
+    _redis: Redis
+    _appenders: dict[str, Appender]
 
     def rows(self, table: Table[Row]) -> Rows[Row]:
         """What the service has in `table` now."""
@@ -124,7 +114,7 @@ class Running:
             expected_version=expected_version,
         )
         position = await self._appenders[stream.name].append([fact])
-        if stream.name in self._viewed:
+        with contextlib.suppress(FailedPrecondition):  # no view of this stream: nothing to wait for
             await self.core.at_least(str(position), PATIENCE)
         return Appended(event, version, position, repeated=False)
 

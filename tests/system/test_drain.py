@@ -97,7 +97,7 @@ async def test_a_watch_goes_on_at_another_instance(
 
         creating = asyncio.gather(*(create() for _ in range(8)))
         watching = orders.contract.OrderServiceStub(to_ending).WatchOrders(
-            orders.contract.WatchOrdersRequest()
+            orders.contract.WatchOrdersRequest(), timeout=10
         )
         with contextlib.suppress(grpc.aio.AioRpcError):
             async for change in watching:

@@ -48,6 +48,7 @@ async def test_a_watch_resumes_behind_a_position(running: Running) -> None:
 
 
 def test_every_event_of_the_contract_can_be_watched() -> None:
-    change = contract.Watch{{cookiecutter.__plural}}Response.DESCRIPTOR.oneofs_by_name["change"]
+    response = contract.Watch{{cookiecutter.__plural}}Response.DESCRIPTOR
+    change = response.oneofs_by_name["change"]
     watched = {field.message_type.full_name for field in change.fields if field.message_type}
     assert watched == set(Contract([contract.DESCRIPTOR]).events)

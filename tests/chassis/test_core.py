@@ -508,7 +508,7 @@ async def test_a_late_claim_of_the_owner_itself_does_not_end_its_reaction(server
         keys = Keys("orders", done.position.partition)
         async with core.redis.link() as link:
             group = [keys["group:shop.note"], keys["outbox:shop.note"], keys["log"]]
-            await CLAIM(link, group, "shop.note", core.instance, "late")
+            await CLAIM(link, group, "shop.note", core.instance, "late", "", "")
         for i in (1, 2):
             await place(core, shop.OrderPlaced(id="k", name=str(i)), i)
         await eventually(lambda: seen[-1] == "2")
@@ -786,3 +786,33 @@ async def test_a_reaction_that_cannot_work_stops_and_says_so(server, shop, bank)
         await place(core, shop.OrderPlaced(id="k"))
         await eventually(lambda: not core.ready)
         assert "reaction forgot_the_version has stopped: stream orders is versioned" in core.status
+
+
+async def test_who_is_fenced_takes_over_once_the_owner_is_silent(server, client, shop, bank):
+    def service(seen: list[str]) -> Shop:
+        made = Shop(shop, bank)
+
+        @reaction(shop.OrderPlaced)
+        async def note(event: Any, call: Any) -> None:
+            seen.append(event.id)
+
+        made.reactions.append(note)
+        return made
+
+    first: list[str] = []
+    async with running(service(first).core(server.url)) as one:
+        two = service([]).core(server.url)
+        await two.start()
+        await two.wait_ready()
+        for partition in range(4):
+            group = f"{{orders/{partition}}}:group:shop.note"
+            while await client.hget(group, "owner") != two.instance.encode():
+                await asyncio.sleep(0.01)
+        # Alive, it keeps its partitions for longer than the lease.
+        await asyncio.sleep(6)
+        assert await client.hget(group, "owner") == two.instance.encode()
+        await two.close(1.0)
+        for n in range(20):
+            await place(one, shop.OrderPlaced(id=f"k{n}"))
+        await eventually(lambda: len(set(first)) == 20)
+        assert await client.hget(group, "owner") == one.instance.encode()

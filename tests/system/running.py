@@ -105,6 +105,10 @@ class Process:
         """SIGTERM, which its keeper hands on."""
         self._process.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        """SIGKILL, to the service and to its keeper."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+
     async def ends(self) -> int:
         """The exit code, waited for."""
         return await asyncio.to_thread(self._process.wait, 20)

@@ -32,15 +32,15 @@ async def create_orders(orders: Made, process: Process) -> None:
 
 
 async def every_order_has_one_shipment(
-    shipments: Made, process: Process, server: RedisServer
+    shipments: Made, process: Process, server: RedisServer, number: int = ORDERS
 ) -> None:
     group = "shipments.create_shipment_for_order"
     await process.address()
     await eventually(lambda: reacted(server, "orders", group))
     made, shipped = facts(server, "orders"), facts(server, "shipments")
-    assert len(made) == len(shipped) == ORDERS
+    assert len(made) == len(shipped) == number
     cause = {fact.meta.id: fact for fact in made}
-    assert len(cause) == ORDERS
+    assert len(cause) == number
     assert {fact.meta.causation_id for fact in shipped} == cause.keys()
     for fact in shipped:
         of = cause[fact.meta.causation_id]

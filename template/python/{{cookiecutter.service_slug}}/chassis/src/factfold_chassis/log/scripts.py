@@ -35,5 +35,6 @@ class Script:
 APPEND = Script("append")
 CREATE = Script("create")
 CLAIM = Script("claim")
+BEAT = Script("beat")
 SETTLE = Script("settle")
 COMMIT = Script("commit")

@@ -16,10 +16,11 @@ from factfold_chassis.facts import Fact, Position, split_id
 from factfold_chassis.log.lane import MAX_BATCH_BYTES, MAX_BATCH_FACTS
 from factfold_chassis.log.link import REPLY_TIMEOUT, Backoff, Link, LinkLost
 from factfold_chassis.log.read import Anchor, Batch, LogChanged, Reader
-from factfold_chassis.log.scripts import APPEND, CLAIM, COMMIT, SETTLE
+from factfold_chassis.log.scripts import APPEND, BEAT, CLAIM, COMMIT, SETTLE
 from factfold_chassis.log.streams import Head, Keys, wait_for_stream
 from factfold_chassis.reactions.declare import Reacting, Reaction
 from factfold_chassis.reactions.outbox import append_command, decide
+from factfold_chassis.reactions.ownership import ANYBODY, Ownership, Seen, tend
 from factfold_chassis.tasks import cancelled, together
 from factfold_chassis.telemetry import Replay, Send
 
@@ -59,7 +60,7 @@ class ReactionEngine:
         self._workers: list[_Worker] = []
 
     async def run(self) -> None:
-        """Work until cancelled. Returns if all partitions went to other instances."""
+        """Work until cancelled."""
         heads = await wait_for_stream(self.core.redis, self.stream.name)
         self._workers = [
             _Worker(self, partition, head) for partition, head in enumerate(heads)
@@ -68,7 +69,10 @@ class ReactionEngine:
         self.core.changed()
         # A reaction may read them, and what it decides is never decided again.
         await self.core.views_ready.wait()
-        await together(*(worker.run() for worker in self._workers))
+        await together(
+            tend(self.core.redis, [worker.ownership for worker in self._workers]),
+            *(worker.run() for worker in self._workers),
+        )
 
     def lag(self) -> list[tuple[str, int, int]]:
         """(stream, partition, facts behind the tail)."""
@@ -96,41 +100,51 @@ class _Worker:
         # Redis' own group mirrors the position; in a foreign stream we may not write it.
         self._own_log = [keys["log"]] if engine.stream.own else []
         self._producer = f"{engine.group}/{engine.stream.name}/{partition}/{head.epoch}"
-        self._token = b""
+        self.ownership = Ownership(self._keys[0])
         self._settled = 0
         self._sent: dict[tuple[str, int], int] = {}
 
     async def run(self) -> None:
         backoff = Backoff(self._say_loss)
+        seen = ANYBODY  # who starts last is the owner
         while True:
             try:
-                await self._own(backoff)
+                await self._own(seen, backoff)
             except (LinkLost, ResponseError) as error:
+                seen = ANYBODY
                 await backoff.pause(error)
             except Fenced as error:
                 logger.warning(
-                    "%s, partition %d: %s took over", self._engine.group, self.partition, error
-                )
-                return
+                    "%s, partition %d: %s took over; standing by",
+                    self._engine.group, self.partition, error,
+                )  # fmt: skip
+                seen = await self.ownership.vacancy()
             except WiringError as error:
-                self._engine.stop(str(error))
+                self._stop(str(error))
                 return
             except LogChanged as change:
-                self._engine.stop(
+                self._stop(
                     f"stream {self._engine.stream.name}, partition {self.partition}: {change}"
                 )
                 return
 
-    async def _own(self, backoff: Backoff) -> None:
-        """Claim the partition and work, until something breaks."""
+    def _stop(self, reason: str) -> None:
+        self.ownership.token = b""  # another instance may be able to go on
+        self._engine.stop(reason)
+
+    async def _own(self, seen: Seen, backoff: Backoff) -> None:
+        """Claim the partition from who was seen to own it, and work until something breaks."""
         engine = self._engine
         async with self._core.redis.link() as link:
-            for script in (CLAIM, SETTLE, APPEND, COMMIT):
+            for script in (CLAIM, SETTLE, APPEND, COMMIT, BEAT):
                 await script.load(link)
             nonce = secrets.token_hex(8)
-            self._token, position, settled, fact_id = await CLAIM(
-                link, self._keys + self._own_log, engine.group, self._core.instance, nonce
+            status, *reply = await CLAIM(
+                link, self._keys + self._own_log, engine.group, self._core.instance, nonce, *seen
             )
+            if status == b"HELD":
+                raise Fenced(reply[0].decode())
+            self.ownership.token, position, settled, fact_id = reply
             self._settled = int(settled)
             self._sent.clear()
             ms, self.n = split_id(position)
@@ -175,7 +189,7 @@ class _Worker:
         reply = await link.call(
             *COMMIT.command(
                 self._keys + self._own_log,
-                self._token, before.entry_id, batch.anchor.entry_id,
+                self.ownership.token, before.entry_id, batch.anchor.entry_id,
                 batch.anchor.fact_id.hex(), self._engine.group, *settled,
             )
         )  # fmt: skip
@@ -270,7 +284,7 @@ class _Worker:
             if outcomes[n].units:
                 pairs += (n, outcomes[n].SerializeToString())
         reply = await link.call(
-            *SETTLE.command(self._keys, self._token, self._settled + 1, last, *pairs)
+            *SETTLE.command(self._keys, self.ownership.token, self._settled + 1, last, *pairs)
         )
         if reply[0] == b"FENCED":
             raise self._fenced(reply[1].decode())

@@ -816,3 +816,13 @@ async def test_who_is_fenced_takes_over_once_the_owner_is_silent(server, client,
             await place(one, shop.OrderPlaced(id=f"k{n}"))
         await eventually(lambda: len(set(first)) == 20)
         assert await client.hget(group, "owner") == one.instance.encode()
+
+
+async def test_a_repeated_command_that_decides_otherwise_appends_nothing(server, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k"), 0, "r")
+        await core.at_least(str(done.position), 2)
+        with pytest.raises(InvalidRequest, match="another command has used it"):
+            await place(core, shop.OrderCancelled(id="k"), 1, "r")
+        assert core.query().rows(service.orders).get("k").version == 1

@@ -162,7 +162,7 @@ async def bench(
     telemetry = Telemetry.for_tests(spans)
     telemetry.activate()
     core = FakeCore(Settings(**{"listen": "127.0.0.1:0", **settings}), telemetry)
-    server = Server(core, wired, interceptors)  # type: ignore[arg-type]
+    server = Server(core, wired, interceptors)
     try:
         await server.start()
         async with grpc.aio.insecure_channel(server.address) as channel:
@@ -236,7 +236,7 @@ async def test_an_invalid_request_names_its_fields() -> None:
         error = await b.refused(PUT)
         assert error.code() is Code.INVALID_ARGUMENT
         assert error.details() == "name: must not be empty; id: must be a UUID"
-        status: Any = rpc_status.from_call(error)  # type: ignore[arg-type]
+        status: Any = rpc_status.from_call(error)
         details = error_details_pb2.BadRequest()
         assert status.details[0].Unpack(details)
         assert [(v.field, v.description) for v in details.field_violations] == [

@@ -217,7 +217,7 @@ def test_an_unsampled_trace_is_handed_on_and_not_recorded(
     meta = new_meta()
     with telemetry.send("orders") as send:
         send.fill(meta)
-    assert to_metadata(from_metadata(metadata)) == metadata  # type: ignore[arg-type]
+    assert to_metadata(from_metadata(metadata)) == metadata
     assert (meta.trace_id.hex(), meta.span_id.hex()) == (TRACE, SPAN)
     assert meta.trace_flags == (0 if make == "unsampled" else 1)
     assert telemetry.client_call(METHOD).metadata == metadata

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 
 from factfold_chassis.errors import ChassisError, InvalidRequest
 from factfold_chassis.facts import POSITION

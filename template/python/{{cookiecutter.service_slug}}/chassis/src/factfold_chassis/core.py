@@ -1,7 +1,6 @@
 """A running service behind its gRPC surface: the log, the views, the reactions."""
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from collections import Counter
@@ -147,12 +146,11 @@ class Core:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
-            logger.error("a part of the service has failed", exc_info=error)
-            self._fail(f"a part of the service has failed: {error}")
+            self._fail(f"a part of the service has failed: {error}", error)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, error: BaseException | None = None) -> None:
         self._status = reason
-        logger.error("%s", reason)
+        logger.error("%s", reason, exc_info=error)
         self.changed()
 
     async def close(self, timeout: float) -> None:
@@ -276,11 +274,10 @@ class Core:
         begin = behind[stream.name, key]
         if request_id and self.journal.answered(stream.name, key, request_id)[begin:]:
             # Known here: a handler may take the version from the view, and then none conflicts.
-            with contextlib.suppress(InvalidRequest):
-                found = await self._answered(specs, key, request_id, begin)
-                if found is not None:
-                    behind[stream.name, key] += len(events)
-                    return found
+            found = await self._answered(specs, key, request_id, begin)
+            if found is not None:
+                behind[stream.name, key] += len(events)
+                return found
         facts: list[NewFact] = []
         version = expected_version or 0
         with self.telemetry.send(stream.name) as send:

@@ -52,10 +52,9 @@ class Server:
         )
         self._server.add_generic_rpc_handlers(tuple(generic_handlers(core, wired)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        pool: Any = _Pool()
         reflection.enable_server_reflection(
-            [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME],
-            self._server,
-            _Pool(),  # type: ignore[arg-type]
+            [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server, pool
         )
 
     async def start(self) -> None:

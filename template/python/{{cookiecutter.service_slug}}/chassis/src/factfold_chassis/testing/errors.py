@@ -1,7 +1,7 @@
 """What a refused call says, as its caller sees it."""
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 
 
 def violations(error: grpc.aio.AioRpcError) -> dict[str, str]:

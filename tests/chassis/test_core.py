@@ -24,6 +24,7 @@ from factfold_chassis.errors import (
     VersionConflict,
     WiringError,
 )
+from factfold_chassis.facts import partition_of
 from factfold_chassis.log.scripts import CLAIM
 from factfold_chassis.log.streams import Keys
 from factfold_chassis.settings import Settings
@@ -826,3 +827,29 @@ async def test_a_repeated_command_that_decides_otherwise_appends_nothing(server,
         with pytest.raises(InvalidRequest, match="another command has used it"):
             await place(core, shop.OrderCancelled(id="k"), 1, "r")
         assert core.query().rows(service.orders).get("k").version == 1
+
+
+async def test_a_reaction_that_stops_leaves_no_handler_running(server, shop, bank):
+    service = Shop(shop, bank)
+    tries: list[str] = []
+
+    @reaction(shop.OrderPlaced)
+    async def mixed(event: Any, call: Any) -> Any:
+        tries.append(event.id)
+        if event.id == "hopeless":
+            return Append(shop.OrderPlaced(id="other"))
+        raise RuntimeError("not now")
+
+    async with running(service.core(server.url)) as core:
+        keys = [f"k{n}" for n in range(200)]
+        partition = partition_of("hopeless", 4)
+        failing = [key for key in keys if partition_of(key, 4) == partition]
+        for key in [*failing[:5], "hopeless"]:
+            await place(core, shop.OrderPlaced(id=key))
+    service.reactions.append(mixed)
+    async with running(service.core(server.url), ready=False) as core:
+        await eventually(lambda: "has stopped" in core.status)
+        await asyncio.sleep(0.1)
+        before = len(tries)
+        await asyncio.sleep(0.6)
+        assert len(tries) == before

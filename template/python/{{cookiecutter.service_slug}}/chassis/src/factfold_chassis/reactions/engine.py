@@ -224,9 +224,9 @@ class _Worker:
             with self._core.telemetry.replay(
                 self._engine.stream.name, self.partition, self._engine.group, metas
             ) as replay:
-                await asyncio.gather(*(answer(same, replay) for same in by_key.values()))
+                await together(*(answer(same, replay) for same in by_key.values()))
         else:
-            await asyncio.gather(*(answer(same, None) for same in by_key.values()))
+            await together(*(answer(same, None) for same in by_key.values()))
         return outcomes, sends
 
     async def _answer(self, fact: Fact, replay: Replay | None) -> tuple[Outcome, list[Send]]:

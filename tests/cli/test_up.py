@@ -48,7 +48,7 @@ def test_service_started_first_waits_for_the_other(
         shipments.line(" not ready yet")
         orders = factfold("up", str(services / "orders"), FACTFOLD_REDIS_URL=server.url)
         orders.line(" ready")
-        shipments.line(" ready")
+        shipments.line(f"{address(shipments, 'shipments')} ready")
         shipments.send(signal.SIGINT)
         orders.send(signal.SIGINT)
         assert server.running
@@ -58,7 +58,8 @@ def test_changes_restart_the_service_that_changed(
     factfold: Callable[..., Command], services: Path
 ) -> None:
     command = factfold("up", "--watch", str(services))
-    command.line(" ready", count=2)
+    for name in ("orders", "shipments"):
+        command.line(f"{address(command, name)} ready")  # not " not ready yet"
     handler = services / "orders" / "src" / "service" / "handlers" / "get_order.py"
     handler.write_text(handler.read_text() + "\n")
     command.line(f"orders    | {address(command, 'orders')} ready", count=2)

@@ -1,4 +1,4 @@
-"""Copies what is the same in every language to where it is committed.
+"""Copies what is the same in every language to where it is committed, and makes the chassis' stubs.
 
     python scripts/copy_common.py
 
@@ -9,12 +9,31 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMON = ROOT / "template" / "common"
 CHASSIS = ROOT / "template" / "python" / "{{cookiecutter.service_slug}}" / "chassis"
+PROTOS = ROOT / "protos" / "factfold" / "v1"
+# Of tests only: no service carries it.
+NOT_SHIPPED = {"conformance.proto"}
+
+
+def stubs(made: Path) -> Iterator[tuple[Path, Path]]:
+    """Pairs of a stub made now, in the folder `made`, and the committed one."""
+    google = Path(protoc.__file__).parent / "_proto"
+    masters = sorted(path for path in PROTOS.glob("*.proto") if path.name not in NOT_SHIPPED)
+    arguments = ["", f"-I{ROOT / 'protos'}", f"-I{google}", *map(str, masters)]
+    if protoc.main([*arguments, f"--python_out={made}", f"--pyi_out={made}"]):
+        sys.exit("the protos do not compile: see above")
+    committed = CHASSIS / "src" / "factfold" / "v1"
+    found = {path.name for at in (made / "factfold/v1", committed) for path in at.glob("*_pb2.py*")}
+    for name in sorted(found):
+        yield made / "factfold" / "v1" / name, committed / name
 
 
 def copies() -> Iterator[tuple[Path, Path]]:
@@ -26,14 +45,11 @@ def copies() -> Iterator[tuple[Path, Path]]:
         yield ROOT / "docs" / page, CHASSIS / "docs" / page
     for masters, folder, pattern in (
         (COMMON / "lua", CHASSIS / "src" / "factfold_chassis" / "lua", "*.lua"),
-        (ROOT / "protos" / "factfold" / "v1", CHASSIS / "protos" / "factfold" / "v1", "*.proto"),
+        (PROTOS, CHASSIS / "protos" / "factfold" / "v1", "*.proto"),
     ):
-        for name in sorted({path.name for at in (masters, folder) for path in at.glob(pattern)}):
+        names = {path.name for at in (masters, folder) for path in at.glob(pattern)}
+        for name in sorted(names - NOT_SHIPPED):
             yield masters / name, folder / name
-
-
-def differing() -> list[tuple[Path, Path]]:
-    return [pair for pair in copies() if _bytes(pair[0]) != _bytes(pair[1])]
 
 
 def _bytes(path: Path) -> bytes | None:
@@ -41,16 +57,18 @@ def _bytes(path: Path) -> bytes | None:
 
 
 def main(arguments: list[str]) -> int:
-    found = differing()
-    for master, copy in found:
-        print(copy.relative_to(ROOT))
-        if arguments == ["--check"]:
-            continue
-        if master.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(master, copy)
-        else:
-            copy.unlink()
+    with tempfile.TemporaryDirectory() as made:
+        pairs = [*copies(), *stubs(Path(made))]
+        found = [pair for pair in pairs if _bytes(pair[0]) != _bytes(pair[1])]
+        for master, copy in found:
+            print(copy.relative_to(ROOT))
+            if arguments == ["--check"]:
+                continue
+            if master.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(master, copy)
+            else:
+                copy.unlink()
     return 1 if found and arguments == ["--check"] else 0
 
 

@@ -6,16 +6,21 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis.asyncio
+from faults.proxy import Command, Hook, Link, Proxy, Trap, Verdict
 
+import factfold_chassis
 from factfold_chassis.contract import StreamSpec
 from factfold_chassis.errors import (
     ChassisError,
     InvalidRequest,
     LogFull,
     LogReplaced,
+    LogUnreachable,
     OutcomeUnknown,
     QueueFull,
     Unavailable,
@@ -26,10 +31,13 @@ from factfold_chassis.log.append import Appender
 from factfold_chassis.log.lane import NewFact
 from factfold_chassis.log.link import Redis
 from factfold_chassis.log.read import Reader
-from factfold_chassis.log.streams import create_stream
+from factfold_chassis.log.scripts import APPEND
+from factfold_chassis.log.streams import Keys, create_stream
 from factfold_chassis.testing import redis_server as servers
 
 ORDERS = StreamSpec("orders", 4, versioned=True, own=True)
+SCRIPTS = Path(factfold_chassis.__file__).parent / "lua"
+LAST_N = 2**53  # numbers in Lua are doubles: the fact behind this one cannot be appended
 
 
 def fact(key: str, expected: int | None = None, data: bytes = b"x" * 50) -> NewFact:
@@ -47,7 +55,7 @@ async def appending(
     url: str, *, timeout: float = 2.0, limit: int = 10_000, alarms: Alarms | None = None
 ) -> AsyncIterator[Appender]:
     redis = Redis(url)
-    epochs = await create_stream(redis, ORDERS, expect=False)
+    epochs = await create_stream(redis, ORDERS)
     appender = Appender(
         redis, "orders", epochs, timeout=timeout, limit=limit,
         max_fact_bytes=1 << 20, alarm=alarms if alarms is not None else Alarms(),
@@ -248,16 +256,228 @@ async def test_a_full_redis_is_an_error_for_a_stale_version_too():
                 await appender.append([fact("k", 0)])
 
 
-async def test_a_replaced_log_refuses_appends(server, client):
+async def test_facts_before_a_failure_stay_and_each_caller_hears_the_truth(server, client):
+    async with appending(server.url) as appender:
+        head = Keys("orders", partition_of("k", 4))["head"]
+        await client.hset(head, "n", LAST_N - 3)
+        whole, cut, later = await asyncio.gather(
+            *(appender.append([fact("k")] * count) for count in (2, 3, 1)), return_exceptions=True
+        )
+    assert isinstance(whole, Position)
+    assert whole.n == LAST_N - 1
+    assert isinstance(cut, OutcomeUnknown)
+    assert "only 1 of its 3 facts are in the log: " in str(cut)
+    assert "equal or smaller" in str(cut)
+    assert isinstance(later, LogUnreachable)
+    assert "nothing was appended" in str(later)
+    assert len(await log(client)) == 3
+
+
+async def append_script(client: redis.asyncio.Redis, *args: Any) -> list[Any]:
+    """The reply of append.lua for partition 0, whose epoch is 0000000000000000."""
+    keys = Keys("orders", 0).appending
+    await client.hset(keys[1], mapping={"epoch": "0" * 16})
+    for name in ("n", "ms"):
+        await client.hsetnx(keys[1], name, "0")
+    reply: list[Any] = await client.eval(APPEND.source, 4, *keys, "0" * 16, *args)
+    return reply
+
+
+def unit(sequence: int, key: str, *expected: int) -> list[Any]:
+    facts = [(key, version, "T", "", f"{key}{version}") for version in expected]
+    return [sequence, len(facts), *(part for fact in facts for part in fact)]
+
+
+async def test_a_batch_that_was_cut_has_the_same_outcome_for_ever(server, client):
+    batch = ["p" * 32, "batch", 1, 0, 3]
+    batch += [*unit(1, "a", 0, 1), *unit(1, "b", 0, 1, 2), *unit(1, "c", 7)]
+    head = Keys("orders", 0)["head"]
+    await client.hset(head, "n", LAST_N - 3)
+    first = await append_script(client, *batch)
+    assert first[2:5] == [b"9007199254740990", 3, b""]
+    assert b"equal or smaller" in first[5]
+    await client.hset(head, mapping={"n": 2, "ms": int(first[1]) + 1000})
+    assert await append_script(client, *batch) == first
+    assert await client.xlen(Keys("orders", 0)["log"]) == 3
+    versions = await client.hgetall(Keys("orders", 0)["versions"])
+    assert versions == {b"a": b"2", b"b": b"1"}
+
+
+async def test_units_go_on_from_where_they_were_cut(server, client):
+    """Also in the middle of a unit, and also if another owner cuts other calls."""
+    producer = "s.reaction/orders/0/" + "0" * 16
+    one, two, three = unit(3, "a", 0, 1), unit(5, "b", 0, 1, 2, 3), unit(9, "c", 0)
+    refused = unit(7, "d", 4)
+    keys = Keys("orders", 0)
+
+    async def send(*units: list[Any], predecessor: int = 0) -> list[Any]:
+        flat = [argument for one in units for argument in one]
+        return await append_script(client, producer, "units", 0, predecessor, len(units), *flat)
+
+    async def room(for_facts: int) -> None:
+        ms = int(await client.hget(keys["head"], "ms") or 0)
+        await client.hset(keys["head"], mapping={"n": LAST_N - for_facts, "ms": ms + 1000})
+
+    await room(3)
+    reply = await send(one, two, refused, three)
+    assert reply[3:5] == [3, b""]
+    assert b"equal or smaller" in reply[5]
+    assert (await client.hget(keys["producers"], producer)).partition(b"|")[2] == b"3||5:1"
+    # What was sent behind it does not overtake it.
+    assert await send(unit(11, "e", 0), predecessor=9) == [b"GAP", b"3"]
+    # The versions of a unit that is begun are its own.
+    other = ["p" * 32, "batch", 1, 0, 1, *unit(1, "b", 1)]
+    assert (await append_script(client, *other))[4] == b"0:4"
+
+    await room(2)
+    assert (await send(two, refused))[3:5] == [3, b""]
+    assert (await client.hget(keys["producers"], producer)).partition(b"|")[2] == b"3||5:3"
+
+    await room(100)
+    ms, first, facts, conflicts, error, skipped = (await send(one, two, refused, three))[1:]
+    assert (facts, conflicts, error, skipped) == (5, b"2:0", b"", 1)
+    # Counted as if the unit were in one piece: its last fact is where it is.
+    entries = await client.xrange(keys["log"])
+    assert entries[-2][0] == b"%b-%d" % (ms, int(first) + 3)
+    assert [fields[b"data"].decode() for _, fields in entries] == [
+        "a0", "a1", "b0", "b1", "b2", "b3", "c0",
+    ]  # fmt: skip
+    assert (await send(one, two, refused, three))[3:] == [0, b"2:0", b"", 4]
+    versions = await client.hgetall(keys["versions"])
+    assert versions == {b"a": b"2", b"b": b"4", b"c": b"1"}
+
+
+@pytest.mark.parametrize("at", range(6))
+async def test_malformed_numbers_are_refused_before_anything_is_written(server, client, at):
+    args: list[Any] = ["p" * 32, "batch", 1, 0, 2, *unit(1, "a", 0), *unit(1, "b", 0)]
+    at = (2, 3, 4, 5, 6, 15)[at]  # sequence, predecessor, units; unit, facts; expected version
+    for bad in (
+        "-1",
+        "1.5",
+        "1e3",
+        "0x10",
+        "nan",
+        "inf",
+        " 1",
+        "1\r\n",
+        "\0",
+        str(2**53),
+        "9" * 400,
+    ):
+        with pytest.raises(redis.exceptions.ResponseError, match=r"append: .* is '"):
+            await append_script(client, *args[:at], bad, *args[at + 1 :])
+    assert await client.keys() == [Keys("orders", 0)["head"].encode()]
+    assert await client.hgetall(Keys("orders", 0)["head"]) == {
+        b"epoch": b"0" * 16, b"n": b"0", b"ms": b"0",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["p", "other", 1, 0, 1, *unit(1, "a", 0)], "there is no such mode"),
+        (["p", "batch", 1, 0, 2, *unit(1, "a", 0)], "sequence of unit 2 is absent"),
+        (["p", "batch", 1, 0, 1, *unit(1, "a", 0), 1], "14 arguments, 13 expected"),
+        (["p", "units", 0, 0, 2, *unit(5, "a", 0), *unit(5, "b", 0)], "sequences do not rise"),
+        (["p", "units", 0, 0, 1, *unit(0, "a", 0)], "sequences do not rise"),
+    ],
+)
+async def test_a_malformed_call_is_refused(server, client, args, message):
+    with pytest.raises(redis.exceptions.ResponseError, match=message):
+        await append_script(client, *args)
+    assert await client.exists(Keys("orders", 0)["log"]) == 0
+
+
+async def test_a_batch_that_may_have_been_forgotten_is_not_appended_again(server, client):
+    """Its producer was dropped as idle while the process, with the batch under way, was asleep."""
+    alarms = Alarms()
+    producers = Keys("orders", partition_of("k", 4))["producers"]
+
+    async def forget() -> None:
+        names = await client.hkeys(producers)
+        await client.hdel(producers, *(name for name in names if name != b"_"))
+
+    async with Proxy(server.port, SCRIPTS) as proxy, appending(proxy.url, alarms=alarms) as its:
+        await its.append([fact("k")])
+        trap = asyncio.create_task(proxy.spring(Trap(lambda sent: sent.name == "append", forget)))
+        await asyncio.sleep(0)
+        with pytest.raises(OutcomeUnknown):
+            await its.append([fact("k")])
+        await trap
+        assert (await its.append([fact("k")])).n == 3
+
+
+class LateBatch(Hook):
+    """Holds the first append up; the connection ends meanwhile. Redis, full before, gets it late:
+    between the first and the second batch of the new connection.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis):
+        self.client = client
+        self.held = asyncio.Event()
+        self.let_go = asyncio.Event()
+        self.appends: list[Command] = []  # the late one, the same again, the one that follows
+        self.old: Link | None = None
+
+    async def command(self, link: Link, command: Command) -> Verdict:
+        if command.name == "append":
+            self.appends.append(command)
+            if len(self.appends) == 1:
+                self.old = link
+                self.held.set()
+                await self.let_go.wait()
+            elif len(self.appends) == 3:
+                await self.appends[1].executed.wait()
+                await self.client.config_set("maxmemory", 0)
+                self.let_go.set()
+                while not await log(self.client):
+                    await asyncio.sleep(0.01)
+        return Verdict.PASS
+
+    async def reply(self, link: Link, command: Command, reply: bytes) -> Verdict:
+        if command in self.appends[1:2]:
+            while len(self.appends) < 3:
+                await asyncio.sleep(0.01)
+            await self.appends[2].executed.wait()
+        return Verdict.PASS
+
+
+async def test_what_follows_a_refused_batch_may_be_in_the_log_if_that_one_was_sent_before():
+    with servers.start() as server:
+        async with (
+            redis.asyncio.Redis.from_url(server.url, protocol=2) as client,
+            Proxy(server.port, SCRIPTS) as proxy,
+            appending(proxy.url) as appender,
+        ):
+            late = LateBatch(client)
+            proxy.hooks.append(late)
+            await client.config_set("maxmemory", 1)
+            first = asyncio.ensure_future(appender.append([fact("k")]))
+            await late.held.wait()
+            assert late.old is not None
+            late.old.end_for_client()
+            while len(late.appends) < 2:
+                await asyncio.sleep(0.01)
+            second = asyncio.ensure_future(appender.append([fact("k")]))
+            results = await asyncio.gather(first, second, return_exceptions=True)
+            assert [type(result) for result in results] == [OutcomeUnknown] * 2
+            assert len(await log(client)) == 2
+
+
+@pytest.mark.parametrize("recreated", [False, True])
+async def test_a_replaced_log_refuses_appends(server, client, recreated):
     alarms = Alarms()
     async with appending(server.url, alarms=alarms) as appender:
         await appender.append([fact("k")])
         await client.flushall()
+        if recreated:
+            async with appending(server.url):
+                pass
         for _ in range(2):
             with pytest.raises(LogReplaced, match="restore it from a backup"):
                 await appender.append([fact("k")])
     assert len(alarms) == 1
-    assert await client.dbsize() == 0
+    assert not await client.keys("*log") or await client.xlen("{orders/0}:log") == 0
 
 
 async def test_a_rolled_back_log_is_reported_and_takes_new_facts(server, client):
@@ -322,6 +542,8 @@ async def test_refused_before_they_are_sent(server):
     async with appending(server.url, limit=10) as appender:
         with pytest.raises(InvalidRequest, match="a key has 1 to 512 bytes, this one 0"):
             await appender.append([fact("")])
+        with pytest.raises(InvalidRequest, match="'_' is no key"):
+            await appender.append([fact("_", 0)])
         with pytest.raises(InvalidRequest, match="must share their key"):
             await appender.append([fact("a"), fact("b")])
         with pytest.raises(InvalidRequest, match="a fact has at most 1048576 bytes"):
@@ -335,15 +557,23 @@ async def test_refused_before_they_are_sent(server):
     assert not [result for result in results[:10] if isinstance(result, ChassisError)]
 
 
-async def test_producers_idle_for_a_week_are_forgotten_and_reactions_are_not(server, client):
+async def test_producers_idle_for_a_week_are_forgotten_and_those_of_reactions_are_not(
+    server, client
+):
     async with appending(server.url) as appender:
         await appender.append([fact("k")])
         producers = f"{{orders/{partition_of('k', 4)}}}:producers"
         await client.hset(
-            producers, mapping={"old": "1000|1;1;1;1;;", "svc.group/orders/0/e": "1000|7|"}
+            producers,
+            mapping={
+                "old": "1000|1;1;1;1;;",
+                "svc.group/orders/0/e": "1000|7||",
+                "svc.group/orders/0/e/1-1": "1000|1||",  # of a dead letter
+            },
         )
         for _ in range(50):
             await appender.append([fact("k")])
         left = await client.hkeys(producers)
     assert b"old" not in left
+    assert b"svc.group/orders/0/e/1-1" not in left
     assert b"svc.group/orders/0/e" in left

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import ModuleType
@@ -20,6 +21,7 @@ from factfold_chassis.errors import (
     LogUnreachable,
     NotReady,
     OtherEpoch,
+    PositionLost,
     PositionNotReached,
     VersionConflict,
     WiringError,
@@ -27,6 +29,7 @@ from factfold_chassis.errors import (
 from factfold_chassis.facts import partition_of
 from factfold_chassis.log.scripts import CLAIM
 from factfold_chassis.log.streams import Keys
+from factfold_chassis.reactions.ownership import chosen
 from factfold_chassis.settings import Settings
 from factfold_chassis.telemetry import Telemetry
 from factfold_chassis.views.tables import Tables
@@ -114,6 +117,12 @@ async def eventually(condition: Callable[[], Any]) -> None:
 
 async def place(core: Core, event: Any, expected: int | None = 0, request_id: str = "") -> Any:
     return await Command(core, Request(request_id)).append(event, expected_version=expected)
+
+
+async def place_all(core: Core, events: list[Any]) -> None:
+    """Each the first of its key."""
+    for at in range(0, len(events), 500):
+        await asyncio.gather(*(place(core, event) for event in events[at : at + 500]))
 
 
 async def test_a_view_is_the_fold_of_its_stream(server, shop, bank):
@@ -508,8 +517,11 @@ async def test_a_late_claim_of_the_owner_itself_does_not_end_its_reaction(server
         await eventually(lambda: seen == ["0"])
         keys = Keys("orders", done.position.partition)
         async with core.redis.link() as link:
-            group = [keys["group:shop.note"], keys["outbox:shop.note"], keys["log"]]
-            await CLAIM(link, group, "shop.note", core.instance, "late", "", "")
+            group = ["group", "outbox", "dead", "dead-keys", "redrive"]
+            names = [keys["head"], *(keys[f"{name}:shop.note"] for name in group), keys["log"]]
+            epoch = done.position.epoch
+            status, *_ = await CLAIM(link, names, "shop.note", epoch, core.instance, "late", "", "")
+            assert status == b"OK"
         for i in (1, 2):
             await place(core, shop.OrderPlaced(id="k", name=str(i)), i)
         await eventually(lambda: seen[-1] == "2")
@@ -548,7 +560,7 @@ async def test_what_a_reaction_appends_fits_the_wire_format(
     service.reactions.append(bad)
     async with running(service.core(server.url, max_fact_bytes=900)) as core:
         await place(core, shop.OrderPlaced(id="k"))
-        await eventually(lambda: "reaction bad failed" in caplog.text)
+        await eventually(lambda: "reaction bad cannot answer the fact at orders/" in caplog.text)
         assert len(core.query().rows(service.orders)) == 1
 
 
@@ -576,8 +588,8 @@ async def test_a_log_whose_head_cannot_be_read_is_said(server, client, shop, ban
         await eventually(lambda: "a part of the service has failed" in core.status)
 
 
-async def test_the_instance_that_starts_last_owns_a_reaction(server, client, shop, bank):
-    def service(name: str, seen: list[str]) -> Shop:
+async def test_instances_share_the_partitions_of_a_reaction(server, client, shop, bank):
+    def service(seen: list[str]) -> Shop:
         made = Shop(shop, bank)
 
         @reaction(shop.OrderPlaced)
@@ -588,21 +600,33 @@ async def test_the_instance_that_starts_last_owns_a_reaction(server, client, sho
         made.reactions.append(note)
         return made
 
+    async def owners() -> list[str]:
+        groups = [f"{{orders/{partition}}}:group:shop.note" for partition in range(4)]
+        return [(await client.hget(group, "owner") or b"").decode() for group in groups]
+
     first: list[str] = []
     second: list[str] = []
-    async with running(service("one", first).core(server.url)) as one:
+    async with running(service(first).core(server.url, lease=1.0)) as one:
         await place(one, shop.OrderPlaced(id="a"))
         await eventually(lambda: "a-copy" in first)
-        async with running(service("two", second).core(server.url)) as two:
-            for partition in range(4):
-                group = f"{{orders/{partition}}}:group:shop.note"
-                while await client.hget(group, "owner") != two.instance.encode():
+        async with running(service(second).core(server.url, lease=1.0)) as two:
+            names = [one.instance, two.instance]
+            shared = [chosen(names, partition) for partition in range(4)]
+            async with asyncio.timeout(10):
+                while await owners() != shared:
                     await asyncio.sleep(0.01)
             for i in range(50):
                 await place(one, shop.OrderPlaced(id=f"k{i}"))
             rows = two.query().rows(next(iter(two.owner.view.tables)))
             await eventually(lambda: len(rows) == 102)
-            await eventually(lambda: len(set(second)) >= 100)
+            await eventually(lambda: len({*first, *second}) == 102)
+        # Who leaves hands over at once.
+        loop = asyncio.get_running_loop()
+        left = loop.time()
+        async with asyncio.timeout(10):
+            while await owners() != 4 * [one.instance]:
+                await asyncio.sleep(0.01)
+        assert loop.time() - left < 0.9
     assert sum([await client.xlen(f"{{orders/{partition}}}:log") for partition in range(4)]) == 102
 
 
@@ -613,7 +637,122 @@ async def test_a_flushed_log_is_noticed_by_a_running_view(server, client, shop, 
         await eventually(lambda: len(core.query().rows(service.orders)) == 1)
         await client.flushall()
         await eventually(lambda: not core.ready)
-        assert "waits for stream orders" in core.status
+        await eventually(lambda: core.status == (
+            "view shop waits for stream orders, whose log is gone: restore it from a backup, or "
+            "begin anew without it: `factfold stream recreate orders`"
+        ))  # fmt: skip
+
+
+async def test_a_view_begins_anew_with_a_log_that_was_recreated(server, client, shop, bank, caplog):
+    """While it reads the first one: the tail it waits for is the new one's."""
+    service = Shop(shop, bank)
+
+    async def log_of(name: str, facts: int) -> dict[bytes, bytes]:
+        await client.flushall()
+        async with running(service.core(server.url)) as core:
+            await place_all(core, [shop.OrderPlaced(id=f"{name}{i}") for i in range(facts)])
+        return {key: await client.dump(key) for key in await client.keys("*:[hlpv]*")}
+
+    second = await log_of("new", 6000)
+    await log_of("old", 9000)
+    core = service.core(server.url)
+    real, batches = core.owner.fold, 0
+
+    def fold_and_replace(at: Any, entries: Any) -> None:
+        nonlocal batches
+        real(at, entries)
+        batches += 1
+        if batches == 5:
+            with redis.Redis.from_url(server.url) as now, now.pipeline() as together:
+                together.flushall()
+                for key, value in second.items():
+                    together.restore(key, 0, value)
+                together.execute()
+
+    core.owner.fold = fold_and_replace
+    async with running(core):
+        assert len(core.query().rows(service.orders)) == 6000
+    assert "its epoch was" in caplog.text
+
+
+@pytest.mark.parametrize("at", ["the next number", "a later number", "a clock's id"])
+async def test_an_entry_that_no_appender_wrote_is_a_refusal(server, client, shop, bank, at, caplog):
+    """Not a rebuild for ever: the log would say the same each time."""
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k", name="tea"))
+        await core.at_least(str(done.position), 2)
+        partition, ms = done.position.partition, done.position.ms
+        entry = {"type": "shop.v1.OrderPlaced", "key": "k", "meta": "", "data": ""}
+        entry_id = {"the next number": f"{ms}-2", "a later number": f"{ms}-7"}.get(at, "*")
+        written = await client.xadd(f"{{orders/{partition}}}:log", entry, id=entry_id)
+        await eventually(lambda: not core.ready)
+        assert core.status == (
+            f"view shop cannot be complete: stream orders, partition {partition}: "
+            f"no appender wrote the entry {written.decode()}"
+        )
+        assert "remove it with XDEL and restart" in caplog.text
+        await asyncio.sleep(0.5)
+        assert caplog.text.count("view shop cannot be complete") == 1
+        assert core.query().rows(service.orders).get("k").name == "tea"
+    async with running(service.core(server.url), ready=False) as core:
+        await eventually(lambda: "no appender wrote the entry" in core.status)
+    await client.xdel(f"{{orders/{partition}}}:log", written)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k", name="on"), 1)
+        await core.at_least(str(done.position), 2)
+
+
+async def test_a_head_that_was_set_back_by_hand_is_a_refusal(server, client, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        for i in range(5):
+            done = await place(core, shop.OrderPlaced(id="k"), i)
+    await client.hset(f"{{orders/{done.position.partition}}}:head", "n", 3)
+    async with running(service.core(server.url), ready=False) as core:
+        await eventually(lambda: "no appender wrote the entry" in core.status)
+
+
+async def test_a_position_that_was_rolled_back_is_not_taken_for_another(server, client, shop, bank):
+    """The log has grown past it again, with other facts."""
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        for i in range(10):
+            lost = await place(core, shop.OrderPlaced(id="k", name="lost"), i)
+        await core.at_least(str(lost.position), 2)
+        await roll_back(client, lost.position.partition, 5)
+        await eventually(lambda: len(core.owner.places()) == 4 and all(
+            at.anchor.n <= 5 and at.passed for at in core.owner.places()
+        ))  # fmt: skip
+        waiting = asyncio.create_task(core.at_least(str(lost.position), 5))
+        await asyncio.sleep(0.01)
+        for i in range(5, 15):
+            done = await place(core, shop.OrderPlaced(id="k", name="new"), i)
+        await core.at_least(str(done.position), 2)
+        with pytest.raises(PositionLost, match="is not in the log, which was rolled back"):
+            await waiting
+        with pytest.raises(PositionLost):
+            await core.at_least(str(lost.position), 1)
+        kept = str(lost.position).replace(f"{lost.position.ms}-10", "0-1")
+        with pytest.raises(PositionLost):
+            await core.at_least(kept, 1)
+
+
+async def test_a_view_that_catches_up_says_how_long_it_will_take(server, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        await place_all(core, [shop.OrderPlaced(id=f"k{i}") for i in range(5000)])
+    said: set[str] = set()
+    core = service.core(server.url)
+    core.owner.fold = lambda at, entries: said.add(core.status)
+    async with running(core):
+        pass
+    assert any(
+        re.fullmatch(
+            r"view shop has read \d+ of 5000 facts of orders, \d+ a second, about \d+ s left", text
+        )
+        for text in said
+    ), said
 
 
 async def test_trimming_past_the_anchor_is_named_and_before_it_is_not(server, client, shop, bank):
@@ -683,11 +822,24 @@ async def test_entries_that_nobody_should_write_do_not_stop_a_view(server, clien
             ],
             start=done.position.n + 1,
         ):  # fmt: skip
-            await client.xadd(log, fields, id=f"{done.position.ms}-{n}")
-            await client.hset(head, "n", n)
+            async with client.pipeline() as both:
+                both.xadd(log, fields, id=f"{done.position.ms}-{n}").hset(head, "n", n)
+                await both.execute()
         rows = core.query().rows(service.orders)
         await eventually(lambda: rows.get("k").name == "y")
         assert core.ready
+
+
+async def test_the_journal_is_about_own_streams_alone(server, shop, bank):
+    service = Shop(shop, bank, with_bank=True)
+    settings = Settings(redis_url=server.url)
+    owner = Core("bank", Contract([bank.DESCRIPTOR]), [], [], settings, Telemetry())
+    async with running(owner), running(service.core(server.url)) as core:
+        done = await place(owner, bank.PaymentMade(order_id="a"), None, "r")
+        await core.at_least(str(done.position), 2)
+        assert owner.journal.recent("payments", done.position.partition, 1)
+        assert core.journal.recent("payments", done.position.partition, 1) is None
+        assert core.journal.answered("payments", "a", "r") == []
 
 
 async def test_wiring_that_cannot_work_is_refused(server, shop, bank):
@@ -769,8 +921,9 @@ async def test_a_type_that_the_contract_has_lost_is_said_once(server, client, sh
         log, head = (f"{{orders/{done.position.partition}}}:{name}" for name in ("log", "head"))
         fields = {"type": "shop.v1.OrderLost", "key": "k", "meta": "", "data": ""}
         for n in (2, 3):
-            await client.xadd(log, fields, id=f"{done.position.ms}-{n}")
-            await client.hset(head, "n", n)
+            async with client.pipeline() as both:
+                both.xadd(log, fields, id=f"{done.position.ms}-{n}").hset(head, "n", n)
+                await both.execute()
         await eventually(lambda: core.owner.places()[done.position.partition].anchor.n == 3)
     assert caplog.text.count("facts of type shop.v1.OrderLost") == 1
 
@@ -789,34 +942,36 @@ async def test_a_reaction_that_cannot_work_stops_and_says_so(server, shop, bank)
         assert "reaction forgot_the_version has stopped: stream orders is versioned" in core.status
 
 
-async def test_who_is_fenced_takes_over_once_the_owner_is_silent(server, client, shop, bank):
-    def service(seen: list[str]) -> Shop:
-        made = Shop(shop, bank)
+async def test_a_silent_owner_is_replaced_after_the_lease_and_not_before(
+    server, client, shop, bank
+):
+    service = Shop(shop, bank)
+    seen: list[str] = []
 
-        @reaction(shop.OrderPlaced)
-        async def note(event: Any, call: Any) -> None:
-            seen.append(event.id)
+    @reaction(shop.OrderPlaced)
+    async def note(event: Any, call: Any) -> None:
+        seen.append(event.id)
 
-        made.reactions.append(note)
-        return made
-
-    first: list[str] = []
-    async with running(service(first).core(server.url)) as one:
-        two = service([]).core(server.url)
-        await two.start()
-        await two.wait_ready()
-        for partition in range(4):
-            group = f"{{orders/{partition}}}:group:shop.note"
-            while await client.hget(group, "owner") != two.instance.encode():
-                await asyncio.sleep(0.01)
-        # Alive, it keeps its partitions for longer than the lease.
-        await asyncio.sleep(6)
-        assert await client.hget(group, "owner") == two.instance.encode()
-        await two.close(1.0)
+    async with running(service.core(server.url)) as core:
         for n in range(20):
-            await place(one, shop.OrderPlaced(id=f"k{n}"))
-        await eventually(lambda: len(set(first)) == 20)
-        assert await client.hget(group, "owner") == one.instance.encode()
+            await place(core, shop.OrderPlaced(id=f"k{n}"))
+    service.reactions.append(note)
+    async with core.redis.link() as link:
+        for partition in range(4):
+            keys = Keys("orders", partition)
+            group = ["group", "outbox", "dead", "dead-keys", "redrive"]
+            names = [keys["head"], *(keys[f"{name}:shop.note"] for name in group), keys["log"]]
+            epoch = await client.hget(keys["head"], "epoch")
+            status, *_ = await CLAIM(link, names, "shop.note", epoch, "silent", "nonce", "", "")
+            assert status == b"OK"
+    loop = asyncio.get_running_loop()
+    async with running(service.core(server.url, lease=1.0)) as core:
+        began = loop.time()
+        async with asyncio.timeout(10):
+            while not seen:
+                await asyncio.sleep(0.01)
+        assert 0.7 < loop.time() - began < 2.5
+        await eventually(lambda: len(seen) == 20)
 
 
 async def test_a_repeated_command_that_decides_otherwise_appends_nothing(server, shop, bank):

@@ -32,9 +32,12 @@ def test_values_are_converted() -> None:
             "FACTFOLD_LOG_FORMAT": "JSON",
             "FACTFOLD_LOG_LEVEL": "debug",
             "FACTFOLD_LISTEN": "[::1]:0",
+            "FACTFOLD_SNAPSHOT_DIR": "/var/lib/snapshots",
+            "FACTFOLD_SNAPSHOT_INTERVAL": "0.5",
         }
     )
     assert settings.drain_timeout == 2.5
+    assert (settings.snapshot_dir, settings.snapshot_interval) == ("/var/lib/snapshots", 0.5)
     assert settings.expect_log is True
     assert settings.max_fact_bytes == 4096
     assert (settings.log_format, settings.log_level) == ("json", "DEBUG")
@@ -58,6 +61,11 @@ def test_values_are_converted() -> None:
             "FACTFOLD_DRAIN_TIMEOUT",
             "nan",
             "FACTFOLD_DRAIN_TIMEOUT is 'nan': it must be a number of seconds above 0",
+        ),
+        (
+            "FACTFOLD_SNAPSHOT_INTERVAL",
+            "0",
+            "FACTFOLD_SNAPSHOT_INTERVAL is '0': it must be a number of seconds above 0",
         ),
         (
             "FACTFOLD_APPEND_QUEUE",

@@ -17,8 +17,10 @@ WRITTEN = [
     "src/service/reactions/create_shipment_for_order.py",
     "src/service/subscriptions/orders.py",
     "src/service/views/orders.py",
+    "src/service/views/orders_waiting.py",
     "tests/test_create_shipment_for_order.py",
     "tests/test_order_created.py",
+    "tests/test_orders_waiting.py",
 ]
 
 
@@ -104,8 +106,10 @@ def test_equal_aggregates_do_not_clash(user: User, orders: Path) -> None:
         "src/service/reactions/create_order_for_orders_order.py",
         "src/service/subscriptions/orders.py",
         "src/service/views/orders_orders.py",
+        "src/service/views/orders_orders_waiting.py",
         "tests/test_create_order_for_orders_order.py",
         "tests/test_orders_order_created.py",
+        "tests/test_orders_orders_waiting.py",
     ]
     after = tree(sales)
     assert [path for path in before if before[path] != after[path]] == [".factfold/manifest.json"]

@@ -60,7 +60,7 @@ async def test_subscriber_started_first_says_so_and_gets_all_history(
 
     line = await eventually(waiting)
     assert line["reason"] == (
-        "view orders waits for stream orders; "
+        "view shipments waits for stream orders; "
         "reaction create_shipment_for_order waits for stream orders"
     )
     assert await health(line["address"]) == NOT_SERVING

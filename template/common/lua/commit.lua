@@ -1,21 +1,29 @@
--- Move a reaction's position past facts whose outputs are in the log.
+-- Move a reaction's position past facts whose outputs are in the log, and put aside those that
+-- it could not answer.
 --
--- KEYS  group, outbox, and the log if the stream is the service's own
--- ARGV  token, position before, position after, id of the fact there, group name; then the n of
---       each outbox entry that is done
+-- KEYS  group, outbox, dead, dead-keys, and the log if the stream is the service's own
+-- ARGV  token, position before, position after, id of the fact there, group name,
+--       number of dead letters; per letter, in the order of n: n, key, letter;
+--       then the n of each outbox entry that is done
 -- Reply {'OK'}
 --       {'FENCED', owner}     somebody else owns the partition
 --       {'MOVED', position}   the position is not the one given
 
-if redis.replicate_commands then redis.replicate_commands() end
-
-local group, outbox, log = KEYS[1], KEYS[2], KEYS[3]
+local group, outbox, dead, dead_keys, log = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 
 local state = redis.call('HMGET', group, 'token', 'position', 'owner')
 if state[1] ~= ARGV[1] then return {'FENCED', state[3] or ''} end
 if state[2] ~= ARGV[2] then return {'MOVED', state[2]} end
 
+local at = 7
+for _ = 1, tonumber(ARGV[6]) do
+  local n, key, letter = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local before = redis.call('HGET', dead_keys, key)
+  redis.call('HSET', dead, n, letter)
+  redis.call('HSET', dead_keys, key, before and before .. ',' .. n or n)
+  at = at + 3
+end
 redis.call('HSET', group, 'position', ARGV[3], 'fact', ARGV[4])
-for i = 6, #ARGV do redis.call('HDEL', outbox, ARGV[i]) end
+for i = at, #ARGV do redis.call('HDEL', outbox, ARGV[i]) end
 if log then redis.pcall('XGROUP', 'SETID', log, ARGV[5], ARGV[3]) end
 return {'OK'}

@@ -3,7 +3,7 @@
 -- KEYS  log, head, producers, versions
 -- ARGV  partitions, epoch
 -- Reply {'OK', epoch, partitions}          of the partition as it now is
---       {'FOREIGN', text}                  a log without a head: not ours to touch
+--       {'FOREIGN', text}                  keys without a head: not ours to touch
 
 if redis.replicate_commands then redis.replicate_commands() end
 
@@ -11,8 +11,9 @@ local log, head, producers, versions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 local present = redis.call('HMGET', head, 'epoch', 'partitions')
 if present[1] then return {'OK', present[1], present[2]} end
-if redis.call('EXISTS', log) == 1 then
-  return {'FOREIGN', log .. ' exists without its head'}
+-- What an older log left behind would refuse facts of the new one, or pass over them.
+for _, key in ipairs({log, producers, versions}) do
+  if redis.call('EXISTS', key) == 1 then return {'FOREIGN', key .. ' exists without its head'} end
 end
 
 -- The only way to an empty stream: no later script meets an absent key.

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from factfold_chassis.errors import (
     Draining,
@@ -153,7 +153,8 @@ class Watch(Query):
         """Each fact behind the token `after` (empty: behind none), then each new one.
 
         Facts of one key come in order; none is left out or sent twice. A fact comes once this
-        instance has folded it. Facts of types that the contract does not declare are passed over.
+        instance has folded it. Facts of types that the contract does not declare are passed over,
+        and so are entries that are no facts.
 
         Raises:
             Draining: the service ends; its position is where to resume.
@@ -176,12 +177,11 @@ class Watch(Query):
                         fact = Fact(name, place.partition, place.epoch, entry)
                         ends[place.partition] = fact.position
                         self.last_position = format_positions(end for end in ends if end.n)
-                        spec = events.get(fact.type)
-                        if spec is None:
-                            continue
                         try:
-                            event = spec.message.FromString(fact.data)
-                        except DecodeError:
+                            if (spec := events.get(fact.type)) is None:
+                                continue
+                            event = fact.read(spec.message)
+                        except ValueError:
                             continue
                         yield Change(event, fact, self.last_position)
                         self._go_on(place)

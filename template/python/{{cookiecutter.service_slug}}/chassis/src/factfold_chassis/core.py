@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -16,6 +17,8 @@ from factfold_chassis.errors import (
     InvalidRequest,
     LogReplaced,
     LogUnreachable,
+    NotReady,
+    PositionLost,
     VersionConflict,
     WiringError,
 )
@@ -39,6 +42,7 @@ from factfold_chassis.telemetry import Telemetry
 from factfold_chassis.views.declare import Fold, Table, View
 from factfold_chassis.views.engine import ViewEngine
 from factfold_chassis.views.journal import Journal
+from factfold_chassis.views.keep import Home
 
 logger = logging.getLogger(__name__)
 
@@ -99,10 +103,14 @@ class Core:
         ]
         owner = own[0] if own else View("journal")
         by_view.setdefault(owner, [])
+        for name, count in Counter(view.name for view in by_view).items():
+            if count > 1:
+                raise WiringError(f"{count} views are named {name}: rename one")
+        home = Home(self.name, self.settings.snapshot_dir, self.alarm)
         engines = {
             view: ViewEngine(
                 view, its, self.contract, self.redis,
-                journal=self.journal if view is owner else None,
+                journal=self.journal if view is owner else None, home=home,
                 count=self.count, changed=self.changed,
             )
             for view, its in by_view.items()
@@ -120,7 +128,9 @@ class Core:
         try:
             # Own streams first: two services that subscribe to each other both come up.
             for stream in self.contract.own_streams:
-                epochs = await create_stream(self.redis, stream, expect=self.settings.expect_log)
+                epochs = await create_stream(
+                    self.redis, stream, expected=partial(self._expects, stream.name)
+                )
                 self.epochs[stream.name] = epochs
                 appender = Appender(
                     self.redis, stream.name, epochs,
@@ -132,11 +142,24 @@ class Core:
             self._status = ""
             for view in self._views.values():
                 self._spawn(view.run())
+            self._spawn(self._keep())
             for reaction in self._reactions:
                 self._reaction_tasks.append(self._spawn(reaction.run()))
         except (LogReplaced, WiringError) as error:
             self._fail(str(error))
         self.changed()
+
+    def _expects(self, stream: str) -> str:
+        """Why an own stream must exist; empty if it need not."""
+        if self.settings.expect_log:
+            return "FACTFOLD_EXPECT_LOG is set"
+        return next(filter(None, (view.expects(stream) for view in self._views.values())), "")
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.snapshot_interval)
+            for view in self._views.values():
+                await view.save()
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)
@@ -154,14 +177,17 @@ class Core:
         self.changed()
 
     async def close(self, timeout: float) -> None:
-        """Reactions end their batch, appends are flushed, everything stops."""
+        """Reactions end their batch and hand over, appends are flushed, views are kept."""
         self.drain()
-        for reaction in self._reactions:
-            reaction.stopping = True
-        await cancel(self._reaction_tasks)
-        for appender in self._appenders.values():
-            await appender.flush(timeout)
-        await cancel(self._tasks)
+        try:
+            await cancel(self._reaction_tasks)
+            for appender in self._appenders.values():
+                await appender.flush(timeout)
+            await asyncio.gather(*(view.end() for view in self._views.values()))
+        finally:
+            for view in self._views.values():
+                view.give_up()
+            await cancel(self._tasks)
 
     def drain(self) -> None:
         """No new work; watches end with the position to resume from."""
@@ -334,6 +360,8 @@ class Core:
                         facts.append(Fact(stream.name, partition, head.epoch, entry))
         except LinkLost as error:
             raise LogUnreachable(stream.name, str(error)) from None
+        except PositionLost:
+            raise NotReady(f"view {self.owner.view.name} is about to be rebuilt") from None
         if len(facts) < len(specs):
             return None
         if any(fact.type != spec.name for fact, spec in zip(facts, specs, strict=True)):

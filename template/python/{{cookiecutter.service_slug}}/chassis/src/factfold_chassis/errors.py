@@ -9,6 +9,7 @@ ChassisError          a call ends: `code` and `message` are what the caller sees
   FailedPrecondition    FAILED_PRECONDITION: repeating the call changes nothing
     LogReplaced           the log is not the one that was read before
     OtherEpoch            a position of another epoch
+    PositionLost          a position that a roll-back took away
   VersionConflict       ABORTED, nothing was appended
   LogFull               RESOURCE_EXHAUSTED, nothing was appended
   QueueFull             RESOURCE_EXHAUSTED, nothing was appended
@@ -75,9 +76,9 @@ class FailedPrecondition(ChassisError):
 class LogReplaced(FailedPrecondition):
     def __init__(self, stream: str, reason: str) -> None:
         super().__init__(
-            f"the log of stream {stream} was replaced ({reason}); "
-            "restore it from a backup; or, to begin anew without it, delete its keys "
-            f"{{{stream}/*}}:* and restart the service"
+            f"the log of stream {stream} was lost or replaced ({reason}); restore it from a "
+            f"backup, or begin anew without it: `factfold stream recreate {stream}`; "
+            "then restart the service"
         )
 
 
@@ -85,6 +86,15 @@ class OtherEpoch(FailedPrecondition):
     def __init__(self, asked: str, present: str) -> None:
         super().__init__(
             f"the position {asked} belongs to another epoch of the log (now {present}); "
+            "drop it and read again",
+            position=present,
+        )
+
+
+class PositionLost(FailedPrecondition):
+    def __init__(self, asked: str, present: str) -> None:
+        super().__init__(
+            f"the position {asked} is not in the log, which was rolled back (now {present}); "
             "drop it and read again",
             position=present,
         )

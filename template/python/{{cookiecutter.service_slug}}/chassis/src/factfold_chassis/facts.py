@@ -7,10 +7,11 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
 
 from factfold.v1.fact_pb2 import FactMeta
-
 from factfold_chassis.errors import InvalidRequest
 from factfold_chassis.ids import new_fact_id
 
@@ -19,6 +20,8 @@ POSITION = "factfold-position"
 MAX_KEY_BYTES = 512
 _POSITION = re.compile(r"([a-z0-9.-]{1,64})/(\d{1,9})@([0-9a-f]{16}):(\d{1,16})-(\d{1,16})")
 
+Event = TypeVar("Event", bound=Message)
+
 # A raw entry as Redis returns it: its id, then names and values in turn.
 Entry = tuple[bytes, list[bytes]]
 
@@ -26,6 +29,13 @@ Entry = tuple[bytes, list[bytes]]
 def partition_of(key: str, partitions: int) -> int:
     """The partition of `key`: CRC-32 (IEEE 802.3) of its UTF-8 bytes, modulo `partitions`."""
     return zlib.crc32(key.encode()) % partitions
+
+
+def key_of(raw: bytes) -> str:
+    """The key as it stands in an entry. Raises ValueError if a fact can have no such key."""
+    if not 1 <= len(raw) <= MAX_KEY_BYTES or raw == b"_":
+        raise ValueError(f"a key has 1 to {MAX_KEY_BYTES} bytes, and is not '_'")
+    return raw.decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,7 @@ class Fact:
         self._meta: FactMeta | None = None
 
     def __repr__(self) -> str:
-        return f"<Fact {self.type} {self.key} at {self.position}>"
+        return f"<Fact {self.position}>"  # its type and key need not be text
 
     def _field(self, name: bytes) -> bytes:
         fields = self._fields
@@ -112,6 +122,20 @@ class Fact:
             if fields[at] == name:
                 return fields[at + 1]
         raise ValueError(f"the entry {self._id.decode()} has no field {name.decode()}")
+
+    def read(self, message: type[Event]) -> Event:
+        """Its event, after a look at all else that a fact has.
+
+        Raises:
+            ValueError: the entry is no fact.
+        """
+        key_of(self._field(b"key"))
+        try:
+            if len(self.meta.id) != 16:
+                raise ValueError("it has no id")
+            return message.FromString(self.data)
+        except DecodeError as error:
+            raise ValueError(str(error)) from None
 
     @property
     def position(self) -> Position:
@@ -128,6 +152,19 @@ class Fact:
     @property
     def key(self) -> str:
         return self._field(b"key").decode()
+
+    @property
+    def raw_key(self) -> bytes:
+        """The key as it stands in the entry; empty if there is none that a fact may have."""
+        try:
+            key = self._field(b"key")
+        except ValueError:
+            return b""
+        return b"" if key == b"_" else key
+
+    @property
+    def entry(self) -> Entry:
+        return self._id, self._fields
 
     @property
     def data(self) -> bytes:

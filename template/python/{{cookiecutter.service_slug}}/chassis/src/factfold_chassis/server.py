@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from factfold_chassis.rpc import generic_handlers
 log = logging.getLogger("factfold.server")
 
 _LOOK_EVERY = 0.5  # seconds: how often a service that waits looks what it waits for
+_SAY_EVERY = 5.0  # seconds: how often it says how far it has come
+_FIGURE = re.compile(r"\d+")
 _QUIET, _LONGEST_REFUSAL = 0.05, 0.5  # seconds
 
 
@@ -95,7 +98,8 @@ class Server:
         await stopping
 
     async def _follow(self) -> None:
-        serving, said = False, ""
+        loop = asyncio.get_running_loop()
+        serving, said, at = False, "", 0.0
         while True:
             self._news.clear()
             ready = self._core.ready
@@ -106,9 +110,11 @@ class Server:
                     log.info("serving", extra={"address": self.address})
                 else:
                     log.error("not serving", extra={"reason": self._core.status})
-            elif not ready and self._core.status != said:
-                said = self._core.status
-                log.info("waiting", extra={"reason": said, "address": self.address})
+            elif not ready and (status := self._core.status) != said:
+                # That only its figures have changed is said now and then.
+                if _FIGURE.sub("", status) != _FIGURE.sub("", said) or loop.time() > at + _SAY_EVERY:
+                    said, at = status, loop.time()
+                    log.info("waiting", extra={"reason": said, "address": self.address})
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), None if ready else _LOOK_EVERY)
 

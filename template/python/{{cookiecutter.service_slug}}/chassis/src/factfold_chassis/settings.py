@@ -105,6 +105,21 @@ class Settings:
     append_queue: int = _number(
         10_000, "Facts that may wait to be appended; beyond that, appends fail at once."
     )
+    reaction_attempts: int = _number(
+        20, "Times a reaction tries a fact before it gives up on it; 20 take about five minutes."
+    )
+    lease: float = _number(
+        5.0,
+        "Time after which a silent instance's reactions are taken over; the same for all instances.",
+    )
+    snapshot_dir: str = _setting(
+        "",
+        "Folder for snapshots of the views, so that a restart need not read the whole log; "
+        "empty: none are kept.",
+        "a folder",
+        str,
+    )
+    snapshot_interval: float = _number(300.0, "Time between two snapshots of a view.")
 
     @property
     def redis_address(self) -> str:

@@ -1,4 +1,4 @@
-"""Answers a fact of {{theirs.name}} with one of our own, once."""
+"""Answers a fact of {{theirs.name}} with one of our own under the same id, once."""
 
 from factfold_chassis import Append, Outputs, Reacting, reaction
 
@@ -15,7 +15,7 @@ async def create_{{cookiecutter.__aggregate_snake}}_for_{{theirs.one}}(
     if call.fact.cause is not None:
         return None
     created = contract.{{cookiecutter.aggregate}}Created(
-        id=call.new_id(),
+        id=event.id,
         name=event.name,
     )
     return Append(created, expected_version=0)

@@ -212,17 +212,17 @@ class Appender:
             self._refuse(lane, LogUnreachable(self.stream, text))
 
     def _on_gap(self, lane: Lane, batch: Batch, last: int) -> None:
-        if last >= batch.sequence - 1:
-            # A batch before this one failed on its way; in order, everything fits again.
-            lane.resend = True
-            return
-        # The log forgot batches that it had acknowledged. None of the window can be in it.
+        """The log has forgotten what it acknowledged."""
         if asyncio.get_running_loop().time() - lane.answered < IDLE:
             self._alarm(
                 f"the log of stream {self.stream}, partition {lane.partition}, was rolled back: "
                 f"batch {batch.sequence - 1} was acknowledged, the last one there is {last}; "
                 "compare it with a replica or a backup"
             )
+        if last >= batch.sequence or (batch.sent > 1 and not last):
+            # This batch may have been forgotten too, and its facts not.
+            self._give_up(lane, "the log has forgotten its batches")
+            return
         lane.renew_producer()
         self._detach(lane)
         lane.window = deque(lane.pack(waiting.units) for waiting in lane.window)
@@ -239,6 +239,7 @@ class Appender:
         _, ms, first, applied, dropped, failure, _ = reply
         conflicts = dict(pair.split(":") for pair in dropped.decode().split(",") if pair)
         n, end = int(first) - 1, int(first) - 1 + int(applied)
+        reason = failure.decode(errors="replace")
         for index, unit in enumerate(batch.units):
             actual = conflicts.get(str(index))
             if actual is not None:
@@ -248,12 +249,15 @@ class Appender:
                     VersionConflict(self.stream, fact.key, fact.expected_version or 0, int(actual)),
                 )
                 continue
-            n += len(unit.facts)
-            if n > end:
-                self._finish(unit, LogUnreachable(self.stream, failure.decode(errors="replace")))
-            else:
+            begin, n = n, n + len(unit.facts)
+            if n <= end:
                 position = Position(self.stream, lane.partition, lane.epoch, int(ms), n)
                 self._finish(unit, position)
+            elif begin < end:
+                cut = f"only {end - begin} of its {len(unit.facts)} facts are in the log: {reason}"
+                self._finish(unit, OutcomeUnknown(self.stream, cut))
+            else:
+                self._finish(unit, LogUnreachable(self.stream, reason))
 
     def _forget(self, unit: Unit) -> None:
         self._waiting -= len(unit.facts)
@@ -294,12 +298,13 @@ class Appender:
         self._fail_window(lane, lambda batch: unknown if batch.sent else not_sent)
 
     def _refuse(self, lane: Lane, error: ChassisError) -> None:
-        """Redis refused a batch: it and its followers are not in the log.
+        """Redis refused the window's first batch: it and its followers are not in the log.
 
-        Unless one was sent before, on a connection that may still deliver it.
+        Unless it was sent before, on a connection that may still deliver it ahead of them.
         """
-        unknown = OutcomeUnknown(self.stream, error.message)
-        self._fail_window(lane, lambda batch: unknown if batch.sent > 1 else error)
+        if lane.window[0].sent > 1:
+            error = OutcomeUnknown(self.stream, error.message)
+        self._fail_window(lane, lambda batch: error)
 
     def _close(self, lane: Lane, reason: str) -> None:
         """Nothing more is appended to this partition until an operator has looked."""

@@ -41,6 +41,8 @@ def check_fact(key: str, type_: str, size: int, max_bytes: int) -> None:
     length = len(key.encode())
     if not 1 <= length <= MAX_KEY_BYTES:
         raise InvalidRequest("key", f"a key has 1 to {MAX_KEY_BYTES} bytes, this one {length}")
+    if key == "_":
+        raise InvalidRequest("key", "'_' is no key: every hash in Redis has a field of this name")
     if size > max_bytes:
         raise InvalidRequest(type_, f"a fact has at most {max_bytes} bytes, not {size}")
 

@@ -9,10 +9,10 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
-from factfold.v1.fact_pb2 import FactMeta
 from google.protobuf.message import DecodeError
 from redis.exceptions import ResponseError
 
+from factfold.v1.fact_pb2 import FactMeta
 from factfold_chassis.facts import Entry, split_id
 from factfold_chassis.log.link import (
     REPLY_TIMEOUT,
@@ -34,8 +34,22 @@ class LogChanged(Exception):
     """What was read before is not what the log says now. `str(error)` is one clause."""
 
 
-class LogGap(LogChanged):
+class LogBroken(LogChanged):
+    """Reading it again from the start would end in the same way; `advice`: what an operator does."""
+
+    advice = ""
+
+
+class LogGap(LogBroken):
     """Facts that were not read yet have been removed."""
+
+    advice = "restore the log from a backup and restart"
+
+
+class LogForeign(LogBroken):
+    """An entry stands there that no appender wrote."""
+
+    advice = "remove it with XDEL and restart"
 
 
 class LogRolledBack(LogChanged):
@@ -43,7 +57,11 @@ class LogRolledBack(LogChanged):
 
 
 class LogRecreated(LogChanged):
-    """The partition has another epoch, or none."""
+    """The partition has another epoch."""
+
+
+class LogGone(LogChanged):
+    """The partition is not there any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +95,8 @@ class Reader:
     Args:
         epoch: of the log that the anchor belongs to.
         count: facts a batch has at most.
+        at_once: the first batch of each connection comes as soon as the anchor has been compared
+            with the log, also if it is empty.
         on_loss: told (reason, attempt) of each lost connection.
     """
 
@@ -89,6 +109,7 @@ class Reader:
         *,
         anchor: Anchor = START,
         count: int = 1000,
+        at_once: bool = False,
         on_loss: Callable[[str, int], None] | None = None,
     ):
         self.stream = stream
@@ -96,6 +117,7 @@ class Reader:
         self.epoch = epoch
         self.anchor = anchor
         self.tail = anchor.n
+        self._at_once = at_once
         self._due = 0  # n up to which the next read must find facts
         self._redis = redis
         self._most, self._count = count, min(FIRST, count)
@@ -123,20 +145,23 @@ class Reader:
         head = await read_head(link, self.stream, self.partition)
         self._check_head(head.epoch if head else None, head.n if head else 0)
         self._due = 0
-        blocking = False
-        await self._ask(link, blocking)
+        blocking, at_once = False, self._at_once
+        await self._ask(link, self.anchor, blocking)
         while True:
             entries = await self._take(link, blocking)
             blocking = len(entries) < self._count
             if entries:
                 size = sum(len(fields[-1]) for _, fields in entries) + 1
                 self._count = max(1, min(self._most, len(entries) * BATCH_BYTES // size))
-            await self._ask(link, blocking)
-            if entries:
+            after = _anchor_of(entries[-1]) if entries else self.anchor
+            await self._ask(link, after, blocking)
+            self.anchor = after  # not before: what is not handed on is read again
+            if entries or at_once:
                 yield Batch(entries, self.anchor, self.tail)
+            at_once = False
 
-    async def _ask(self, link: Link, blocking: bool) -> None:
-        after, log = self.anchor.entry_id, self._log
+    async def _ask(self, link: Link, anchor: Anchor, blocking: bool) -> None:
+        after, log = anchor.entry_id, self._log
         commands: list[tuple[Argument, ...]]
         if blocking:
             milliseconds = int(BLOCK * 1000)
@@ -168,7 +193,6 @@ class Reader:
             await self._check_anchor(link, anchored[0] if anchored else None)
         if entries:
             self._check_sequence(entries)
-            self.anchor = _anchor_of(entries[-1])
         elif self._due > self.anchor.n:
             raise LogGap(_missing(self.anchor.n + 1, self._due))
         # Counted already and not found: appended in between, or gone. The next read tells.
@@ -176,8 +200,10 @@ class Reader:
         return entries
 
     def _check_head(self, epoch: str | None, n: int) -> None:
+        if epoch is None:
+            raise LogGone(f"its epoch was {self.epoch}, now it is gone")
         if epoch != self.epoch:
-            raise LogRecreated(f"its epoch was {self.epoch}, now it is {epoch or 'gone'}")
+            raise LogRecreated(f"its epoch was {self.epoch}, now it is {epoch}")
         if n < self.anchor.n:
             raise LogRolledBack(f"it ends at fact {n}, and fact {self.anchor.n} was read")
         self.tail = n
@@ -196,14 +222,16 @@ class Reader:
             raise LogGap(_missing(self.anchor.n + 1, begins - 1))
 
     def _check_sequence(self, entries: list[Entry]) -> None:
-        """Dense numbers: a missing fact is a jump."""
+        """Dense numbers up to the head's n, which was read after the entries."""
         first, last = split_id(entries[0][0])[1], split_id(entries[-1][0])[1]
         expected = self.anchor.n + 1
-        if first == expected and last - first == len(entries) - 1:
+        if first == expected and last - first == len(entries) - 1 and last <= self.tail:
             return
         for entry in entries:
             n = split_id(entry[0])[1]
-            if n != expected:
+            if not expected <= n <= self.tail:
+                raise LogForeign(f"no appender wrote the entry {entry[0].decode()}")
+            if n > expected:
                 raise LogGap(_missing(expected, n - 1))
             expected += 1
 
@@ -219,7 +247,7 @@ def _missing(first: int, last: int) -> str:
 def _fact_id(entry: Entry) -> bytes:
     fields = entry[1]
     try:
-        return FactMeta.FromString(fields[fields.index(b"meta") + 1]).id
+        return FactMeta.FromString(fields[2 * fields[::2].index(b"meta") + 1]).id
     except (ValueError, IndexError, DecodeError):
         return b""
 

@@ -34,7 +34,10 @@ class Script:
 
 APPEND = Script("append")
 CREATE = Script("create")
+MEMBER = Script("member")
 CLAIM = Script("claim")
 BEAT = Script("beat")
+RELEASE = Script("release")
 SETTLE = Script("settle")
 COMMIT = Script("commit")
+LETTERS = Script("letters")

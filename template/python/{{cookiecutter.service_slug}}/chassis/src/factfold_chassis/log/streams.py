@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from factfold_chassis.contract import StreamSpec
@@ -49,13 +50,18 @@ async def read_head(link: Link, stream: str, partition: int) -> Head | None:
     return Head(reply[0].decode(), int(reply[1]), int(reply[2]), int(reply[3]))
 
 
-async def create_stream(redis: Redis, stream: StreamSpec, *, expect: bool) -> list[str]:
+async def create_stream(
+    redis: Redis, stream: StreamSpec, *, expected: Callable[[], str] = lambda: ""
+) -> list[str]:
     """Make an own stream if it is not there; returns the epoch of each partition.
 
-    Waits for Redis as long as it takes. `expect`: the log must be there already.
+    Waits for Redis as long as it takes.
+
+    Args:
+        expected: asked when a partition is absent: why it must not be; empty if it may.
 
     Raises:
-        LogReplaced: the log is expected and absent, or there without its head.
+        LogReplaced: the log is expected and absent, in part lost, or there without its head.
         WiringError: it was created with another number of partitions.
     """
     epochs: list[str] = []
@@ -64,26 +70,36 @@ async def create_stream(redis: Redis, stream: StreamSpec, *, expect: bool) -> li
         epochs.clear()
         epoch = secrets.token_hex(8)
         async with redis.link() as link:
-            for partition in range(stream.partitions):
-                if expect and await read_head(link, stream.name, partition) is None:
-                    raise LogReplaced(
-                        stream.name,
-                        f"partition {partition} is absent and FACTFOLD_EXPECT_LOG is set",
-                    )
+            heads = [await read_head(link, stream.name, p) for p in range(stream.partitions)]
+            present = [head for head in heads if head is not None]
+            for head in present:
+                _check_partitions(stream, head.partitions)
+            # Nobody appends before all partitions are there.
+            filled = any(head.n for head in present)
+            for partition, found in enumerate(heads):
+                if found is None and (why := "others hold facts" if filled else expected()):
+                    # Somebody else may have created it since.
+                    if await read_head(link, stream.name, partition) is None:
+                        raise LogReplaced(
+                            stream.name, f"partition {partition} is absent, and {why}"
+                        )
                 keys = Keys(stream.name, partition).appending
                 status, *reply = await CREATE(link, keys, stream.partitions, epoch)
                 if status == b"FOREIGN":
                     raise LogReplaced(stream.name, reply[0].decode())
-                if int(reply[1]) != stream.partitions:
-                    raise WiringError(
-                        f"stream {stream.name} has {int(reply[1])} partitions and the contract "
-                        f"says {stream.partitions}: partitions are fixed at creation; "
-                        f"put {int(reply[1])} into the contract"
-                    )
+                _check_partitions(stream, int(reply[1]))
                 epochs.append(reply[0].decode())
 
     await persist(create, _waiting_for_redis)
     return epochs
+
+
+def _check_partitions(stream: StreamSpec, found: int) -> None:
+    if found != stream.partitions:
+        raise WiringError(
+            f"stream {stream.name} has {found} partitions and the contract says "
+            f"{stream.partitions}: partitions are fixed at creation; put {found} into the contract"
+        )
 
 
 async def wait_for_stream(redis: Redis, stream: str) -> list[Head]:
@@ -103,7 +119,7 @@ async def wait_for_stream(redis: Redis, stream: str) -> list[Head]:
                 if head and len(heads) == head.partitions:
                     return
                 if not said:
-                    logger.info("waiting for stream %s: its owner has not created it yet", stream)
+                    logger.info("waiting for stream %s: it does not exist", stream)
                     said = True
                 await asyncio.sleep(POLL)
 

@@ -6,13 +6,18 @@
 --       per fact of the unit: key, expected version or '', type, meta, data
 --
 -- mode 'batch': the producer is a process; a sequence stands for the whole batch.
--- mode 'units': the producer is a reaction; each unit's sequence is the n of its input fact.
+-- mode 'units': the producer is a reaction; each unit's sequence is the n of its input fact, and
+--               they rise. The call's own sequence is not used.
 --
--- Reply {'OK', ms, n of the first new fact, facts applied, conflicts, error, units skipped}
+-- Reply {'OK', ms, n of the first fact, facts, conflicts, error, units skipped}
+--         of what is in the log now: facts that follow each other, skipped units left out
 --         conflicts is 'index:actual version' of each dropped unit, comma-separated
+--         error, if not empty, is why the facts end early, in the middle of a unit or behind one:
+--         in mode 'batch' that stays so, in mode 'units' the same units go on from there
 --       {'EPOCH', present epoch}  the log was replaced; nothing stored
 --       {'GAP', last sequence}    the predecessor is missing; nothing stored
 --       {'OOM' | 'FOREIGN' | 'ERROR', text}  the first XADD failed; nothing stored
+--       or an error: the arguments are malformed; nothing stored
 
 -- Redis 6.2 may run without effects replication, and TIME is not deterministic.
 if redis.replicate_commands then redis.replicate_commands() end
@@ -23,41 +28,52 @@ local KEPT_CONFLICTS = 256
 
 local log, head, producers, versions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, producer, mode = ARGV[1], ARGV[2], ARGV[3]
-local sequence, predecessor = tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local function whole(number) return string.format('%.0f', number) end
 
+-- tonumber takes '1e3', '0x10' and 'nan' too, and above 2^53 it rounds.
+local malformed
+local function number(text, what, of)
+  local value = string.match(text or '', '^%d+$') and tonumber(text)
+  if value and value < 2 ^ 53 then return value end
+  local found = text and "'" .. text .. "'" or 'absent'
+  malformed = malformed or what .. (of and ' ' .. of or '') .. ' is ' .. found
+  return 0
+end
+
 -- Everything up to the first XADD only reads: an error there leaves nothing behind.
 
-local units, at = {}, 7
-for i = 1, tonumber(ARGV[6]) do
-  local facts = tonumber(ARGV[at + 1])
-  if not facts then return redis.error_reply('ERR append: the arguments end within unit ' .. i) end
-  units[i] = {sequence = tonumber(ARGV[at]), first = at + 2, last = at + 2 + 5 * (facts - 1)}
-  at = at + 2 + 5 * facts
+local sequence, predecessor = number(ARGV[4], 'sequence'), number(ARGV[5], 'predecessor')
+if mode ~= 'batch' and mode ~= 'units' then malformed = 'there is no such mode' end
+
+local units, at, before = {}, 7, 0
+for i = 1, number(ARGV[6], 'number of units') do
+  local own = number(ARGV[at], 'sequence of unit', i)
+  local facts = number(ARGV[at + 1], 'number of facts of unit', i)
+  if mode == 'units' and own <= before then malformed = malformed or 'sequences do not rise' end
+  if malformed then break end
+  units[i] = {sequence = own, first = at + 2, from = at + 2, last = at + 2 + 5 * (facts - 1)}
+  at, before = at + 2 + 5 * facts, own
 end
 if at ~= #ARGV + 1 then
-  return redis.error_reply('ERR append: ' .. #ARGV .. ' arguments, ' .. (at - 1) .. ' expected')
+  malformed = malformed or #ARGV .. ' arguments, ' .. whole(at - 1) .. ' expected'
 end
+if malformed then return redis.error_reply('ERR append: ' .. malformed) end
 
 local present = redis.call('HMGET', head, 'epoch', 'n', 'ms')
 if present[1] ~= epoch then return {'EPOCH', present[1] or ''} end
 local n, last_ms = tonumber(present[2]), tonumber(present[3])
 
-local record = {}
 local stored = redis.call('HGET', producers, producer)
-if stored then
-  for field in string.gmatch(stored, '[^|]+') do record[#record + 1] = field end
-end
-
-local last, skipped, conflicts = 0, 0, {}
-local refused = {}
+local last, batches = 0, {}  -- mode 'batch'
+local refused, actual_of, cut, cut_facts = {}, {}, 0, 0  -- mode 'units'
 if mode == 'batch' then
-  if #record > 1 then last = tonumber(string.match(record[#record], '^%d+')) end
+  for batch in string.gmatch(stored or '', '|([^|]+)') do batches[#batches + 1] = batch end
+  if #batches > 0 then last = tonumber(string.match(batches[#batches], '^%d+')) end
   if sequence <= last then
-    for i = 2, #record do
+    for _, batch in ipairs(batches) do
       local known, ms, first, applied, dropped, failure =
-        string.match(record[i], '^(%d+);(%d+);(%d+);(%d+);([^;]*);(.*)$')
+        string.match(batch, '^(%d+);(%d+);(%d+);(%d+);([^;]*);(.*)$')
       if tonumber(known) == sequence then
         return {'OK', ms, first, tonumber(applied), dropped, failure, 0}
       end
@@ -65,13 +81,19 @@ if mode == 'batch' then
     return {'GAP', whole(last)}
   end
   if predecessor ~= last then return {'GAP', whole(last)} end
-else
-  last = tonumber(record[2] or '0')
-  if predecessor > last then return {'GAP', whole(last)} end
-  for refusal in string.gmatch(record[3] or '', '[^,]+') do
-    refused[#refused + 1] = refusal
+elseif stored then
+  local done, refusals, rest = string.match(stored, '^%d+|(%d+)|([^|]*)|?(.*)$')
+  last = tonumber(done)
+  for known, actual in string.gmatch(refusals, '(%d+):(%d+)') do
+    refused[#refused + 1] = known .. ':' .. actual
+    actual_of[tonumber(known)] = actual
+  end
+  if rest ~= '' then
+    local unit, facts = string.match(rest, '^(%d+):(%d+)$')
+    cut, cut_facts = tonumber(unit), tonumber(facts)
   end
 end
+if mode == 'units' and predecessor > last then return {'GAP', whole(last)} end
 
 -- A unit is refused whole; the units before it count as applied.
 local next_version = {}
@@ -82,49 +104,61 @@ local function conflict_of(unit)
     if expected ~= '' then
       local actual = bumped[key] or next_version[key]
         or tonumber(redis.call('HGET', versions, key) or '0')
-      if actual ~= tonumber(expected) then return whole(actual) end
+      if actual ~= number(expected, 'expected version') then return whole(actual) end
       bumped[key] = actual + 1
     end
   end
   for key, version in pairs(bumped) do next_version[key] = version end
 end
 
-for i, unit in ipairs(units) do
+local first, skipped = n + 1, 0
+for _, unit in ipairs(units) do
   if mode == 'units' and unit.sequence <= last then
-    unit.dropped = true
+    unit.skipped, unit.actual = true, actual_of[unit.sequence]
     skipped = skipped + 1
-    for _, refusal in ipairs(refused) do
-      local known, actual = string.match(refusal, '^(%d+):(%d+)$')
-      if tonumber(known) == unit.sequence then conflicts[#conflicts + 1] = (i - 1) .. ':' .. actual end
-    end
+  elseif unit.sequence == cut then
+    -- Its versions have been compared, and taken for all its facts.
+    unit.from, first = unit.first + 5 * cut_facts, first - cut_facts
   else
-    local actual = conflict_of(unit)
-    if actual then
-      unit.dropped = true
-      conflicts[#conflicts + 1] = (i - 1) .. ':' .. actual
-      refused[#refused + 1] = whole(unit.sequence) .. ':' .. actual
-    end
+    unit.actual = conflict_of(unit)
   end
 end
+if malformed then return redis.error_reply('ERR append: ' .. malformed) end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local ms = math.max(now, last_ms)
-local first, applied, failure = n + 1, 0, ''
 
-local version_of = {}
-for _, unit in ipairs(units) do
-  for arg = unit.first, unit.dropped and 0 or unit.last, 5 do
-    local reply = redis.pcall('XADD', log, whole(ms) .. '-' .. whole(n + 1),
-      'type', ARGV[arg + 2], 'key', ARGV[arg], 'meta', ARGV[arg + 3], 'data', ARGV[arg + 4])
-    if type(reply) == 'table' and reply.err then
-      failure = string.gsub(reply.err, '[|;%c]', ' ')
-      break
+local conflicts, version_of = {}, {}
+local function take_version(arg) version_of[ARGV[arg]] = tonumber(ARGV[arg + 1]) + 1 end
+
+local applied, failure, rest = 0, '', ''
+for i, unit in ipairs(units) do
+  if unit.actual then
+    conflicts[#conflicts + 1] = (i - 1) .. ':' .. unit.actual
+    if not unit.skipped then refused[#refused + 1] = whole(unit.sequence) .. ':' .. unit.actual end
+  elseif not unit.skipped then
+    local fresh = unit.from == unit.first
+    for arg = unit.from, unit.last, 5 do
+      local reply = redis.pcall('XADD', log, whole(ms) .. '-' .. whole(n + 1),
+        'type', ARGV[arg + 2], 'key', ARGV[arg], 'meta', ARGV[arg + 3], 'data', ARGV[arg + 4])
+      if type(reply) == 'table' and reply.err then
+        failure = string.gsub(reply.err, '[|;%c]', ' ')
+        if mode == 'units' and arg > unit.first then
+          rest = whole(unit.sequence) .. ':' .. (arg - unit.first) / 5
+          -- Nobody else gets a version that facts of this unit will have.
+          for other = arg, fresh and unit.last or 0, 5 do
+            if ARGV[other + 1] ~= '' then take_version(other) end
+          end
+        end
+        break
+      end
+      n, applied = n + 1, applied + 1
+      if fresh and ARGV[arg + 1] ~= '' then take_version(arg) end
     end
-    n, applied = n + 1, applied + 1
-    if ARGV[arg + 1] ~= '' then version_of[ARGV[arg]] = tonumber(ARGV[arg + 1]) + 1 end
+    if failure ~= '' then break end
   end
-  if failure ~= '' then break end
+  last = math.max(last, unit.sequence)
 end
 
 local function nothing_stored()
@@ -140,16 +174,15 @@ if failure ~= '' and applied == 0 then return nothing_stored() end
 for key, version in pairs(version_of) do redis.call('HSET', versions, key, whole(version)) end
 if applied > 0 then redis.call('HSET', head, 'n', whole(n), 'ms', whole(ms)) end
 
-local outcome
+local facts = n - first + 1
+local outcome = {whole(now)}
 if mode == 'batch' then
-  outcome = {whole(now)}
-  for i = math.max(2, #record - KEPT_BATCHES + 2), #record do outcome[#outcome + 1] = record[i] end
+  for i = math.max(1, #batches - KEPT_BATCHES + 2), #batches do outcome[#outcome + 1] = batches[i] end
   outcome[#outcome + 1] = table.concat(
-    {whole(sequence), whole(ms), whole(first), applied, table.concat(conflicts, ','), failure}, ';')
+    {whole(sequence), whole(ms), whole(first), facts, table.concat(conflicts, ','), failure}, ';')
 else
   while #refused > KEPT_CONFLICTS do table.remove(refused, 1) end
-  local newest = units[#units] and units[#units].sequence or last
-  outcome = {whole(now), whole(math.max(last, newest)), table.concat(refused, ',')}
+  outcome = {whole(now), whole(last), table.concat(refused, ','), rest}
 end
 local kept = redis.pcall('HSET', producers, producer, table.concat(outcome, '|'))
 -- Memory is checked before a script's first write, which this is if all units were dropped.
@@ -158,13 +191,14 @@ if type(kept) == 'table' and kept.err then
   return nothing_stored()
 end
 
--- Processes come and go; a reaction's producer is kept for ever, its id has a '/'.
+-- Processes and dead letters come and go. A reaction's producer, G/S/p/epoch, is kept for ever.
 local some = redis.call('HRANDFIELD', producers, 2, 'WITHVALUES')
 for i = 1, #some, 2 do
-  local seen = tonumber(string.match(some[i + 1], '^%d+'))
-  if some[i] ~= '_' and not string.find(some[i], '/', 1, true) and now - seen > IDLE_MS then
+  local _, slashes = string.gsub(some[i], '/', '')
+  local seen = tonumber(string.match(some[i + 1], '^%d+') or now)
+  if some[i] ~= '_' and slashes ~= 3 and now - seen > IDLE_MS then
     redis.call('HDEL', producers, some[i])
   end
 end
 
-return {'OK', whole(ms), whole(first), applied, table.concat(conflicts, ','), failure, skipped}
+return {'OK', whole(ms), whole(first), facts, table.concat(conflicts, ','), failure, skipped}

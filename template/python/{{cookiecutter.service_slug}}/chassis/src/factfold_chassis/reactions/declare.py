@@ -21,8 +21,7 @@ class Append:
     """An event that a reaction wants in the log.
 
     `expected_version` as in Command.append: needed on streams declared versioned. If the key has
-    another version by then, the output is refused, logged and counted: give a new key (version 0)
-    to what must not be lost.
+    another version by then, the fact becomes a dead letter and is answered again.
     """
 
     event: Message

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from factfold.v1.fact_pb2 import NewFact, Outcome, Unit
-
 from factfold_chassis.contract import Contract
 from factfold_chassis.errors import WiringError
 from factfold_chassis.facts import Fact, new_meta, partition_of

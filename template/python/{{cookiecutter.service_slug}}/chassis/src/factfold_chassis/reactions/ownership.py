@@ -1,65 +1,157 @@
-"""Who owns a partition of a reaction: the owner beats, the others stand by.
+"""Who works on which partition of a reaction (docs/protocol.md, Ownership).
 
-No clock is shared: an owner is gone once its beat has not changed for the lease, as measured by
-who looks (docs/protocol.md, Reactions).
+No clock is shared and nothing expires on the server: whose beat has not changed for the lease, as
+measured by who looks, is gone.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any
 
-from factfold_chassis.log.link import Link, Redis, persist
-from factfold_chassis.log.scripts import BEAT
+from factfold_chassis.log.link import Link, LinkLost, Redis, persist
+from factfold_chassis.log.scripts import BEAT, MEMBER
 
 logger = logging.getLogger(__name__)
 
-INTERVAL = 1.0  # seconds between two beats, and between two looks at them
-LEASE = 5.0  # seconds of silence after which another instance takes over
+BEATS = 10  # in each lease
+FORGOTTEN = 10  # leases of silence after which a member's field is removed
 
 Seen = tuple[bytes, bytes]  # token and beat
-ANYBODY: Seen = (b"", b"")
+OURS: Seen = (b"", b"")  # a claim to what nobody else owns
+
+
+def chosen(members: Iterable[str], partition: int) -> str:
+    """Who of `members` is to own `partition`: rendezvous hashing.
+
+    The one with the greatest first 8 bytes of SHA-256(member, 0x00, partition as text).
+    """
+    return max(
+        members,
+        key=lambda member: (sha256(f"{member}\0{partition}".encode()).digest()[:8], member),
+    )
+
+
+class Silence:
+    """How long something has not changed, on this instance's own clock."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Any, tuple[Any, float]] = {}
+
+    def of(self, what: Any, value: Any) -> float:
+        """Seconds since `value` was first seen, without a change since."""
+        now = asyncio.get_running_loop().time()
+        seen, since = self._seen.get(what, (None, now))
+        if seen != value or what not in self._seen:
+            self._seen[what] = (value, now)
+            return 0.0
+        return now - since
 
 
 class Ownership:
     """One partition as this instance sees it. `token` is ours; empty: somebody else owns it."""
 
-    def __init__(self, group_key: str):
+    def __init__(self, partition: int, group_key: str, redrive_key: str):
+        self.partition = partition
         self.token = b""
-        self._key = group_key
-        self._seen: Seen | None = None
-        self._since = 0.0
-        self._vacant = asyncio.Event()
+        self.requests: asyncio.Queue[list[bytes]] = asyncio.Queue()  # sequence, request, …
+        self.unwanted = asyncio.Event()  # another live member is to have it
+        self.keys = [group_key, redrive_key]
+        self._vacant: asyncio.Future[Seen] | None = None
+
+    def begin(self, token: bytes) -> None:
+        """This instance owns the partition now."""
+        self.token = token
+        self.unwanted.clear()
+        self.requests = asyncio.Queue()
 
     async def vacancy(self) -> Seen:
-        """Wait until the owner has been silent for the lease; returns what it was seen with."""
-        self.token, self._seen = b"", None
-        self._vacant.clear()
-        await self._vacant.wait()
-        assert self._seen is not None
-        return self._seen
+        """Wait until this instance is to own the partition and nobody alive does."""
+        self.token = b""
+        self._vacant = asyncio.get_running_loop().create_future()
+        try:
+            return await self._vacant
+        finally:
+            self._vacant = None
 
-    async def tend(self, link: Link) -> None:
-        """Beat, or look whether the owner does."""
-        if self.token:
+    def offer(self, seen: Seen) -> None:
+        if self._vacant is not None and not self._vacant.done():
+            self._vacant.set_result(seen)
+
+
+class Membership:
+    """This instance among those that share a reaction's partitions.
+
+    Args:
+        members_key: `{S}:members:G`.
+        lease: seconds of silence after which a member or an owner counts as gone.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        instance: str,
+        members_key: str,
+        ownerships: Sequence[Ownership],
+        lease: float,
+    ):
+        self._redis = redis
+        self._instance = instance
+        self._key = members_key
+        self._ownerships = ownerships
+        self._lease = lease
+        self._silence = Silence()
+
+    async def tend(self) -> None:
+        """Beat and look, until cancelled."""
+
+        async def session() -> None:
+            async with self._redis.link() as link:
+                while True:
+                    members = await self._look(link)
+                    for ownership in self._ownerships:
+                        wanted = chosen(members, ownership.partition) == self._instance
+                        await self._tend(link, ownership, wanted)
+                    await asyncio.sleep(self._lease / BEATS)
+
+        await persist(session, lambda reason, attempt: logger.debug("tending: %s", reason))
+
+    async def leave(self) -> None:
+        """Let the others share what this one had."""
+        with suppress(LinkLost, TimeoutError):
+            async with asyncio.timeout(1.0), self._redis.link() as link:
+                await link.call("HDEL", self._key, self._instance)
+
+    async def _look(self, link: Link) -> list[str]:
+        """Beat; returns the members that are alive, this one among them."""
+        reply = await MEMBER(link, [self._key], self._instance)
+        alive = [self._instance]
+        for member, beat in zip(reply[::2], reply[1::2], strict=True):
+            silent = self._silence.of(member, beat)
+            if member.decode() == self._instance:
+                continue
+            if silent < self._lease:
+                alive.append(member.decode())
+            elif silent > FORGOTTEN * self._lease:
+                await link.call("HDEL", self._key, member)
+        return alive
+
+    async def _tend(self, link: Link, ownership: Ownership, wanted: bool) -> None:
+        if ownership.token:
             # Who is fenced hears it from the next settle or commit.
-            await BEAT(link, [self._key], self.token)
+            status, *requests = await BEAT(link, ownership.keys, ownership.token)
+            if status == b"OK" and requests:
+                ownership.requests.put_nowait(requests)
+            if not wanted:
+                ownership.unwanted.set()
             return
-        token, beat = await link.call("HMGET", self._key, "token", "beat")
-        now = asyncio.get_running_loop().time()
-        if self._seen != (token, beat):
-            self._seen, self._since = (token, beat), now
-        elif token and now - self._since >= LEASE:
-            self._vacant.set()
-
-
-async def tend(redis: Redis, ownerships: Sequence[Ownership]) -> None:
-    """Tend to all of them until cancelled."""
-
-    async def session() -> None:
-        async with redis.link() as link:
-            while True:
-                for ownership in ownerships:
-                    await ownership.tend(link)
-                await asyncio.sleep(INTERVAL)
-
-    await persist(session, lambda reason, attempt: logger.debug("tending: %s", reason))
+        token, beat, owner = await link.call("HMGET", ownership.keys[0], "token", "beat", "owner")
+        if not owner or owner.decode() == self._instance:
+            vacant, seen = True, OURS
+        else:
+            seen = (token, beat)
+            vacant = self._silence.of(ownership.partition, seen) >= self._lease
+        if wanted and vacant:
+            ownership.offer(seen)

@@ -13,7 +13,6 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Literal
 
-from factfold.v1.fact_pb2 import FactMeta
 from opentelemetry import metrics as otel_metrics
 from opentelemetry import trace as otel_trace
 from opentelemetry.context import attach
@@ -32,6 +31,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from factfold.v1.fact_pb2 import FactMeta
 from factfold_chassis.telemetry import export
 from factfold_chassis.telemetry.context import (
     Metadata,

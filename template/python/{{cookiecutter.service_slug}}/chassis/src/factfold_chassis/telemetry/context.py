@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-from factfold.v1.fact_pb2 import FactMeta
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -13,6 +12,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from factfold.v1.fact_pb2 import FactMeta
 
 Metadata = Iterable[tuple[str, str | bytes]]
 

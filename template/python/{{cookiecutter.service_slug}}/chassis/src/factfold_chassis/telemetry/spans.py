@@ -6,11 +6,11 @@ from typing import ClassVar, Self
 from uuid import UUID
 
 import grpc
-from factfold.v1.fact_pb2 import FactMeta
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.metrics import Histogram
 from opentelemetry.trace import Span, StatusCode, set_span_in_context
 
+from factfold.v1.fact_pb2 import FactMeta
 from factfold_chassis.errors import ChassisError
 from factfold_chassis.telemetry.context import to_fact, to_metadata
 

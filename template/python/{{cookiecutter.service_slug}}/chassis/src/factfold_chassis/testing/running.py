@@ -51,7 +51,7 @@ async def run(app: Service, redis_url: str, spans: SpanRecorder) -> "AsyncIterat
         appenders[stream.name] = Appender(
             redis,
             stream.name,
-            await create_stream(redis, stream, expect=False),
+            await create_stream(redis, stream),
             timeout=PATIENCE,
             limit=settings.append_queue,
             max_fact_bytes=settings.max_fact_bytes,

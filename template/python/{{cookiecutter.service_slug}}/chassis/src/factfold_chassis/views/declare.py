@@ -4,6 +4,7 @@ These are declarations only. The running state of a view is in `tables.py`, the 
 `engine.py`, so that each process and each test has its own.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -11,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
+from factfold_chassis.errors import WiringError
 from factfold_chassis.facts import Fact
 
 Row = TypeVar("Row", bound=Message)
@@ -62,9 +64,17 @@ class View:
 
     def table(self, name: str, row: type[Row]) -> Table[Row]:
         """A table that folds write: rows of one stream, each under its fact's key."""
+        if any(table.name == name for table in self.tables):
+            raise WiringError(f"view {self.name} has two tables {name}: rename one")
         table = Table(self, name, row)
         self.tables.append(table)
         return table
+
+    @property
+    def folded(self) -> list[Table[Any]]:
+        """The tables that folds write; the others are derived from them."""
+        derived = {each.table for each in self.derived}
+        return [table for table in self.tables if table not in derived]
 
     def join(
         self,
@@ -83,7 +93,7 @@ class View:
             combine: pure; None leaves the row out. Its second argument is None as long as
                 there is no such row in `right`.
         """
-        table = self.table(name, row)
+        table = self._derived(name, row, left, right)
         self.derived.append(Join(table, left, right, on, combine))
         return table
 
@@ -104,9 +114,18 @@ class View:
             remove: undoes exactly what `add` did for that row. The order in which rows come
                 and go must not matter. The row of an empty group is dropped.
         """
-        table = self.table(name, row)
+        table = self._derived(name, row, source)
         self.derived.append(Aggregate(table, source, by, add, remove))
         return table
+
+    def _derived(self, name: str, row: type[Row], *sources: Table[Any]) -> Table[Row]:
+        for source in sources:
+            if source.view is not self:
+                raise WiringError(
+                    f"table {name} of view {self.name} is derived from {source.name} of view "
+                    f"{source.view.name}: make both tables of one view"
+                )
+        return self.table(name, row)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,6 +135,7 @@ class Fold(Generic[Row, Event]):
     event: type[Event]
     into: Table[Row]
     function: FoldFunction[Row, Event]
+    module: str  # where it is declared
 
     def __call__(self, row: Row | None, event: Event, fact: Fact) -> Row | None:
         return self.function(row, event, fact)
@@ -130,7 +150,9 @@ def fold(
     changed and returned.
     """
 
+    module = sys._getframe(1).f_globals.get("__name__", "")
+
     def declare(function: FoldFunction[Row, Event]) -> Fold[Row, Event]:
-        return Fold(event, into, function)
+        return Fold(event, into, function, module)
 
     return declare

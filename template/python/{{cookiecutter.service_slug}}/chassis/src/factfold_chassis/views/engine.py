@@ -1,7 +1,9 @@
-"""Keeps a view: catches up from the log, follows its tail, notices when the log changes."""
+"""Runs a view: catches up from the log, follows its tail, notices when the log changes."""
 
 import asyncio
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -9,19 +11,44 @@ from typing import Any
 from google.protobuf.message import Message
 
 from factfold_chassis.contract import Contract
-from factfold_chassis.errors import InvalidRequest, OtherEpoch, PositionNotReached, WiringError
-from factfold_chassis.facts import Entry, Fact, Position, format_positions
+from factfold_chassis.errors import (
+    InvalidRequest,
+    OtherEpoch,
+    PositionLost,
+    PositionNotReached,
+    WiringError,
+)
+from factfold_chassis.facts import Entry, Fact, Position, format_positions, key_of
 from factfold_chassis.log.link import Redis
-from factfold_chassis.log.read import START, Anchor, LogChanged, LogGap, Reader
+from factfold_chassis.log.read import (
+    START,
+    Anchor,
+    Batch,
+    LogBroken,
+    LogChanged,
+    LogGone,
+    LogRecreated,
+    Reader,
+)
 from factfold_chassis.log.streams import Head, wait_for_stream
 from factfold_chassis.tasks import together
 from factfold_chassis.views.declare import Fold, View
+from factfold_chassis.views.fingerprint import fingerprint
 from factfold_chassis.views.journal import Journal
+from factfold_chassis.views.keep import NOWHERE, Home, Keeper
+from factfold_chassis.views.snapshot import Positions, Snapshot
 from factfold_chassis.views.tables import Rows, Tables
 
 logger = logging.getLogger(__name__)
 
 _NAMES = [b"type", b"key", b"meta", b"data"]
+
+RECENT = 1024  # facts of a partition of which a position is compared in full
+
+_GONE = (
+    ", whose log is gone: restore it from a backup, or begin anew without it: "
+    "`factfold stream recreate {}`"
+)
 
 Count = Callable[..., None]
 _Step = tuple[Callable[[bytes], Message], list[tuple[Callable[..., Any], Rows[Any]]]]
@@ -30,16 +57,29 @@ _Step = tuple[Callable[[bytes], Message], list[tuple[Callable[..., Any], Rows[An
 class Place:
     """How far a view is in one partition."""
 
-    __slots__ = ("anchor", "epoch", "partition", "stream", "tail", "target", "waiting")
+    __slots__ = (
+        "_ids",
+        "anchor",
+        "checked",
+        "epoch",
+        "partition",
+        "stream",
+        "tail",
+        "target",
+        "waiting"
+    )  # fmt: skip
 
-    def __init__(self, stream: str, partition: int, head: Head):
+    def __init__(self, stream: str, partition: int, head: Head, anchor: Anchor = START):
         self.stream = stream
         self.partition = partition
         self.epoch = head.epoch
-        self.anchor: Anchor = START
+        self.anchor = anchor
+        self.checked = False  # the log has said that the anchor is in it
         self.target = head.n  # the view is ready once it has passed the tail seen at start
         self.tail = head.n
         self.waiting: dict[asyncio.Future[None], int] = {}
+        # Of the last facts, up to the anchor.
+        self._ids = deque([anchor.entry_id.encode()] if anchor.n else [], maxlen=RECENT)
 
     @property
     def position(self) -> Position:
@@ -47,11 +87,28 @@ class Place:
             self.stream, self.partition, self.epoch, self.anchor.ms, self.anchor.n
         )  # fmt: skip
 
-    def advance(self, anchor: Anchor, tail: int) -> None:
-        self.anchor, self.tail = anchor, tail
+    @property
+    def done(self) -> int:
+        """Facts, of `target`."""
+        return min(self.anchor.n, self.target)
+
+    @property
+    def passed(self) -> bool:
+        return self.checked and self.anchor.n >= self.target
+
+    def advance(self, batch: Batch) -> None:
+        self.checked = True
+        self.anchor, self.tail = batch.anchor, batch.tail
+        self._ids.extend(entry_id for entry_id, _ in batch.entries)
         for future, n in self.waiting.items():
-            if n <= anchor.n and not future.done():
+            if n <= self.anchor.n and not future.done():
                 future.set_result(None)
+
+    def had(self, position: Position) -> bool:
+        """Whether this fact was folded, and not another one with its n; older ones are believed."""
+        back = self.anchor.n - position.n
+        entry_id = f"{position.ms}-{position.n}".encode()
+        return back >= len(self._ids) or self._ids[-1 - back] == entry_id
 
 
 class ViewEngine:
@@ -60,6 +117,7 @@ class ViewEngine:
     Args:
         folds: those into tables of this view.
         journal: if given, this view follows all own streams and feeds it.
+        home: keeps what outlives the process.
         count: `count(name, **attributes)` adds one to a counter.
     """
 
@@ -71,6 +129,7 @@ class ViewEngine:
         redis: Redis,
         *,
         journal: Journal | None = None,
+        home: Home = NOWHERE,
         count: Count,
         changed: Callable[[], None] = lambda: None,
     ):
@@ -84,12 +143,20 @@ class ViewEngine:
         self._unknown: set[str] = set()
         self._folds = _by_stream(folds, contract)
         self.streams = list(self._folds)
+        self._own = {stream.name for stream in contract.own_streams}
         if journal is not None:
-            own = (stream.name for stream in contract.own_streams)
-            self.streams += [name for name in own if name not in self._folds]
+            self.streams += sorted(self._own.difference(self._folds))
         self._plan: dict[str, dict[bytes, _Step]] = {}
         self._places: dict[str, list[Place]] = {}
+        self._positions: Positions = {}  # where the snapshot ends
+        self._began: dict[str, tuple[float, int]] = {}  # by stream: time, and facts done then
+        self._failures = 0
+        self._loading = False
+        self._gone: set[str] = set()  # streams that were there
         self._refused = ""
+        self._keeper = Keeper(
+            home, redis, view, lambda: fingerprint(view, folds, contract, self.streams)
+        )
         self._reset()
 
     # What others ask.
@@ -104,15 +171,25 @@ class ViewEngine:
         return self._refused or "; ".join(self._behind())
 
     def _behind(self) -> Iterable[str]:
+        name = self.view.name
+        if self._loading:
+            yield f"view {name} loads its snapshot"
+            return
         for stream in self.streams:
             places = self._places.get(stream)
             if places is None:
-                yield f"view {self.view.name} waits for stream {stream}"
-                continue
-            done = sum(min(place.anchor.n, place.target) for place in places)
-            target = sum(place.target for place in places)
-            if done < target:
-                yield f"view {self.view.name} has read {done} of {target} facts of {stream}"
+                gone = stream in self._gone
+                yield f"view {name} waits for stream {stream}" + (_GONE.format(stream) if gone else "")
+            elif not all(place.passed for place in places):
+                done = sum(place.done for place in places)
+                target = sum(place.target for place in places)
+                since, before = self._began[stream]
+                pace = (done - before) / max(time.monotonic() - since, 0.001)
+                left = f", about {(target - done) / pace:.0f} s left" if pace else ""
+                yield (
+                    f"view {name} has read {done} of {target} facts of {stream}, "
+                    f"{pace:.0f} a second{left}"
+                )
 
     def places(self) -> list[Place]:
         return [place for places in self._places.values() for place in places]
@@ -133,7 +210,7 @@ class ViewEngine:
         """Wait until the view has folded the fact at `position`.
 
         Raises:
-            PositionNotReached, OtherEpoch, InvalidRequest
+            PositionNotReached, PositionLost, OtherEpoch, InvalidRequest
         """
         places = self._places.get(position.stream)
         if places is None:
@@ -147,17 +224,18 @@ class ViewEngine:
         place = places[position.partition]
         if place.epoch != position.epoch:
             raise OtherEpoch(str(position), str(place.position))
-        if place.anchor.n >= position.n:
-            return
-        future = asyncio.get_running_loop().create_future()
-        place.waiting[future] = position.n
-        try:
-            async with asyncio.timeout(timeout):
-                await future
-        except TimeoutError:
-            raise PositionNotReached(str(position), str(place.position)) from None
-        finally:
-            del place.waiting[future]
+        if place.anchor.n < position.n:
+            future = asyncio.get_running_loop().create_future()
+            place.waiting[future] = position.n
+            try:
+                async with asyncio.timeout(timeout):
+                    await future
+            except TimeoutError:
+                raise PositionNotReached(str(position), str(place.position)) from None
+            finally:
+                del place.waiting[future]
+        if not place.had(position):
+            raise PositionLost(str(position), str(place.position))
 
     # The work.
 
@@ -166,25 +244,34 @@ class ViewEngine:
 
         Returns only if there is nothing to follow, or the view must refuse to go on.
         """
+        self._loading = True
+        restored = await self._keeper.restore()
+        self._loading = False
+        self._reset(restored)
         while True:
-            self._reset()
             try:
                 return await together(*map(self._follow_stream, self.streams))
-            except LogGap as gap:
+            except LogBroken as error:
                 self._count("factfold.log.alarms", view=self.view.name)
-                self._refused = f"view {self.view.name} cannot be complete: {gap}"
-                logger.error("%s; restore the log from a backup and restart", self._refused)
+                self._refused = f"view {self.view.name} cannot be complete: {error}"
+                logger.error("%s; %s", self._refused, error.advice)
                 self._changed()
                 return
             except LogChanged as change:
                 self._count("factfold.log.alarms", view=self.view.name)
                 logger.error("the log changed: %s; rebuilding view %s", change, self.view.name)
+                self._reset()
+                if not isinstance(change, LogGone):  # it may come back as it was
+                    self._keeper.set_aside()
 
-    def _reset(self) -> None:
-        self.tables = Tables(self.view)
+    def _reset(self, restored: tuple[Snapshot, Tables] | None = None) -> None:
+        """Begin with what a snapshot holds, or with nothing."""
+        snapshot, self.tables = restored or (Snapshot(), Tables(self.view))
+        self._positions = snapshot.positions
+        self._failures = snapshot.failures
         self._places.clear()
         if self.journal is not None:
-            self.journal.clear()
+            self.journal.reset(snapshot.requests)
         self._plan = {
             stream: {name: self._step(folds) for name, folds in by_type.items()}
             for stream, by_type in self._folds.items()
@@ -197,30 +284,76 @@ class ViewEngine:
 
     async def _follow_stream(self, stream: str) -> None:
         heads = await wait_for_stream(self._redis, stream)
-        self._places[stream] = [
-            Place(stream, partition, head) for partition, head in enumerate(heads)
-        ]
+        places = []
+        for partition, head in enumerate(heads):
+            epoch, anchor = self._positions.get((stream, partition), (head.epoch, START))
+            if epoch != head.epoch:
+                raise LogRecreated(
+                    f"stream {stream}, partition {partition}: "
+                    f"its epoch was {epoch}, now it is {head.epoch}"
+                )
+            places.append(Place(stream, partition, head, anchor))
+        self._began[stream] = time.monotonic(), sum(place.done for place in places)
+        self._places[stream] = places
+        self._gone.discard(stream)
         self._changed()
-        await together(*map(self._follow, self._places[stream]))
+        await self._keeper.mark(_present(places))
+        await together(*map(self._follow, places))
 
     async def _follow(self, place: Place) -> None:
-        reader = Reader(self._redis, place.stream, place.partition, place.epoch)
+        reader = Reader(
+            self._redis, place.stream, place.partition, place.epoch,
+            anchor=place.anchor, at_once=True,
+        )  # fmt: skip
         try:
             async with aclosing(reader.batches()) as batches:
                 async for batch in batches:
+                    passed = place.passed
                     self.fold(place, batch.entries)
-                    catching_up = place.anchor.n < place.target
-                    place.advance(batch.anchor, batch.tail)
-                    if self.journal is not None:
+                    place.advance(batch)
+                    if self.journal is not None and place.stream in self._own:
                         self.journal.take(place.stream, place.partition, batch.entries)
-                    if catching_up and place.anchor.n >= place.target:
+                    if place.passed != passed:
                         self._changed()
                     # A reply that is there already does not make asyncio look at anybody else.
                     await asyncio.sleep(0)
         except LogChanged as change:
+            if isinstance(change, LogGone):
+                self._gone.add(place.stream)
             raise type(change)(
                 f"stream {place.stream}, partition {place.partition}: {change}"
             ) from None
+
+    # What outlives the process.
+
+    async def save(self) -> None:
+        """Write a snapshot, unless nothing has changed since the last one, and the cursors."""
+        await self._keeper.save(self._cut)
+        await self._keeper.mark(_present(self.places()))
+
+    async def end(self) -> None:
+        """The same, for the last time."""
+        await self._keeper.save(self._cut)
+        await self._keeper.leave(_present(self.places()))
+
+    def give_up(self) -> None:
+        """End work in other threads."""
+        self._keeper.give_up()
+
+    def expects(self, stream: str) -> str:
+        """Why `stream` must exist, if a snapshot of this view has read it; else empty."""
+        return self._keeper.knows(stream)
+
+    def _cut(self, saved: Positions) -> Snapshot | None:
+        """Everything as it is at this moment, for another thread; None: as it was at `saved`."""
+        positions = _present(self.places())
+        if positions == saved or not any(anchor.n for _, anchor in positions.values()):
+            return None
+        rows = {table: self.tables[table].copy() for table in self.view.folded}
+        requests = self.journal.requests if self.journal is not None else {}
+        return Snapshot(positions, rows, requests, self._failures)
+
+    # Folding.
 
     def _check_known(self, stream: str, type_: bytes) -> None:
         """A type that the contract has lost is said once: its facts are lost to the view."""
@@ -247,7 +380,7 @@ class ViewEngine:
                     self._check_known(stream, fields[1])
                     continue
                 parse, targets = step
-                key = fields[3].decode()
+                key = key_of(fields[3])
                 event = parse(fields[7])
                 fact = Fact(stream, partition, epoch, entry)
                 failure: Exception | None = None
@@ -259,6 +392,7 @@ class ViewEngine:
                 if failure is not None:
                     raise failure
             except Exception:
+                self._failures += 1
                 # Skipped the same way in each rebuild: the view stays equal to its rebuild.
                 self._count("factfold.view.errors", view=self.view.name, stream=stream)
                 logger.exception(
@@ -267,8 +401,12 @@ class ViewEngine:
                 )  # fmt: skip
 
 
+def _present(places: Iterable[Place]) -> Positions:
+    return {(place.stream, place.partition): (place.epoch, place.anchor) for place in places}
+
+
 def _in_order(fields: list[bytes]) -> list[bytes]:
-    values = dict(zip(fields[0::2], fields[1::2], strict=True))
+    values = dict(zip(fields[-2::-2], fields[-1::-2], strict=True))  # the first of each name
     return [part for name in _NAMES for part in (name, values[name])]
 
 
@@ -281,6 +419,8 @@ def _by_stream(
     for fold in folds:
         event = contract.event_of(fold.event)
         stream = event.stream.name
+        if fold.into not in fold.into.view.folded:
+            raise WiringError(f"table {fold.into.name} is derived: fold into one that is not")
         if stream_of.setdefault(fold.into, stream) != stream:
             raise WiringError(
                 f"table {fold.into.name} has folds of the streams {stream_of[fold.into]} and "

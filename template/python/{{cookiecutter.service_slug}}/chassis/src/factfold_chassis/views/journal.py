@@ -3,14 +3,19 @@
 import asyncio
 from collections import Counter, deque
 
-from factfold.v1.fact_pb2 import FactMeta
 from google.protobuf.message import DecodeError
 
+from factfold.v1.fact_pb2 import FactMeta
 from factfold_chassis.facts import Entry, split_id
 
 REQUESTS_PER_KEY = 64
 RECENT, RECENT_BYTES = 1024, 4 << 20  # of a partition, at most
 _REQUEST_ID_TAG = b"\x4a"  # FactMeta.request_id: without this byte there is none
+
+# Request id and entry id of the facts of one key. A tuple, because most keys have few: an empty
+# deque takes 600 bytes.
+Facts = tuple[tuple[str, bytes], ...]
+Requests = dict[str, dict[str, Facts]]  # by stream, by key
 
 
 def _size(entry: Entry) -> int:
@@ -25,20 +30,26 @@ class Journal:
     """
 
     def __init__(self) -> None:
-        # Tuples, because most keys have few: an empty deque takes 600 bytes.
-        self._requests: dict[tuple[str, str], tuple[tuple[str, bytes], ...]] = {}
+        self._requests: Requests = {}
         self._recent: dict[tuple[str, int], deque[Entry]] = {}
         self._bytes: Counter[tuple[str, int]] = Counter()
         self._watching: set[asyncio.Event] = set()
 
-    def clear(self) -> None:
-        self._requests.clear()
+    @property
+    def requests(self) -> Requests:
+        """A copy that stays as it is."""
+        return {stream: by_key.copy() for stream, by_key in self._requests.items()}
+
+    def reset(self, requests: Requests) -> None:
+        """Begin anew, with what a snapshot remembers."""
+        self._requests = requests
         self._recent.clear()
         self._bytes.clear()
         self.wake()
 
     def take(self, stream: str, partition: int, entries: list[Entry]) -> None:
         """Remember a batch. Entries that cannot be read are passed over."""
+        requests = self._requests.setdefault(stream, {})
         for entry_id, fields in entries:
             meta = fields[5] if len(fields) == 8 else b""
             if _REQUEST_ID_TAG in meta:
@@ -48,8 +59,8 @@ class Journal:
                 except (DecodeError, UnicodeDecodeError):
                     continue
                 if request_id:
-                    known = self._requests.get((stream, key), ())[1 - REQUESTS_PER_KEY :]
-                    self._requests[stream, key] = (*known, (request_id, entry_id))
+                    known = requests.get(key, ())[1 - REQUESTS_PER_KEY :]
+                    requests[key] = (*known, (request_id, entry_id))
         place = stream, partition
         recent = self._recent.setdefault(place, deque())
         recent.extend(entries)
@@ -61,7 +72,7 @@ class Journal:
 
     def answered(self, stream: str, key: str, request_id: str) -> list[bytes]:
         """Entry ids of the facts of `key` that the command `request_id` appended, in order."""
-        known = self._requests.get((stream, key), ())
+        known = self._requests.get(stream, {}).get(key, ())
         return [entry_id for request, entry_id in known if request == request_id]
 
     def recent(self, stream: str, partition: int, n: int) -> list[Entry] | None:

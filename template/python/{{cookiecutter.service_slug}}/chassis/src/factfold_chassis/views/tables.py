@@ -2,8 +2,9 @@
 
 import base64
 import binascii
+import contextlib
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -24,8 +25,8 @@ class Rows(Generic[Row]):
 
     __slots__ = ("_listeners", "_ordered", "_rows", "_unordered")
 
-    def __init__(self) -> None:
-        self._rows: dict[str, Row] = {}
+    def __init__(self, rows: dict[str, Row] | None = None) -> None:
+        self._rows: dict[str, Row] = {} if rows is None else rows
         self._listeners: list[Listener] = []
         # Keys in order, made when the first page is asked for: most tables never need it.
         self._ordered: list[str] | None = None
@@ -83,7 +84,24 @@ class Rows(Generic[Row]):
         else:
             return
         if self._listeners:
-            _each(lambda listener: listener(key, before, row), self._listeners)
+            self._tell(key, before, row)
+
+    def _tell(self, key: str, before: Row | None, after: Row | None) -> None:
+        _each(lambda listener: listener(key, before, after), self._listeners)
+
+    def derive(self) -> Iterator[Exception | None]:
+        """Tell those that derive from it of each row, as if it had come now; what that raised."""
+        for key, row in self._rows.items() if self._listeners else ():
+            try:
+                self._tell(key, None, row)
+            except Exception as error:
+                yield error
+            else:
+                yield None
+
+    def copy(self) -> dict[str, Row]:
+        """The rows as they are now, for another thread: a row is replaced, never changed."""
+        return self._rows.copy()
 
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
@@ -134,10 +152,16 @@ def _key_of(token: str) -> str:
 
 
 class Tables:
-    """All tables of one view, with the derived ones wired to their sources."""
+    """All tables of one view, with the derived ones wired to their sources.
 
-    def __init__(self, view: View):
-        self._rows: dict[Table[Any], Rows[Any]] = {table: Rows() for table in view.tables}
+    `rows`: what the tables that folds write begin with; see `derive`.
+    """
+
+    def __init__(self, view: View, rows: Mapping[Table[Any], dict[str, Any]] | None = None):
+        begin = rows or {}
+        self._rows: dict[Table[Any], Rows[Any]] = {
+            table: Rows(begin.get(table)) for table in view.tables
+        }
         for derived in view.derived:
             if isinstance(derived, Join):
                 _Joined(derived, self)
@@ -152,7 +176,10 @@ class Tables:
 
 
 class _Joined:
-    """Keeps a join: each left row with the right row it points to."""
+    """Keeps a join: each left row with the right row it points to.
+
+    A row that `on` or `combine` fails for is left out, whatever was there before.
+    """
 
     def __init__(self, join: Join[Any, Any, Any], tables: Tables):
         self._join = join
@@ -163,16 +190,24 @@ class _Joined:
         self._right.listen(self._right_changed)
 
     def _left_changed(self, key: str, before: Any, after: Any) -> None:
-        old = self._join.on(before) if before is not None else None
-        new = self._join.on(after) if after is not None else None
-        if old != new:
-            if old is not None:
-                self._pointing[old].discard(key)
-                if not self._pointing[old]:
-                    del self._pointing[old]
-            if new is not None:
-                self._pointing.setdefault(new, set()).add(key)
-        self._combine(key, after, new)
+        old = new = None
+        if before is not None:
+            with contextlib.suppress(Exception):  # told when that row came; it pointed nowhere
+                old = self._join.on(before)
+        try:
+            new = self._join.on(after) if after is not None else None
+        except Exception:
+            after = None
+            raise
+        finally:
+            if old != new:
+                if old is not None:
+                    self._pointing[old].discard(key)
+                    if not self._pointing[old]:
+                        del self._pointing[old]
+                if new is not None:
+                    self._pointing.setdefault(new, set()).add(key)
+            self._combine(key, after, new)
 
     def _right_changed(self, key: str, before: Any, after: Any) -> None:
         _each(
@@ -185,7 +220,9 @@ class _Joined:
         row = None
         try:
             if left is not None:
-                row = self._join.combine(left, right)
+                # Copies: as a fold, it may change a row and return it.
+                there = None if right is None else copy_of(right)
+                row = self._join.combine(copy_of(left), there)
         finally:
             self._out.put(key, row)
 
@@ -193,7 +230,8 @@ class _Joined:
 class _Aggregated:
     """Keeps an aggregate: the old row is taken out of its group, the new one put in.
 
-    A row that could not be put in is not taken out.
+    A row that could not be put in is not taken out. The last one is taken out like any other:
+    otherwise a `remove` that fails would do so or not, depending on which row comes last.
     """
 
     def __init__(self, aggregate: Aggregate[Any, Any], tables: Tables):
@@ -206,25 +244,23 @@ class _Aggregated:
     def _changed(self, key: str, before: Any, after: Any) -> None:
         try:
             if before is not None and key not in self._left_out:
-                self._change(before, self._aggregate.remove, -1)
+                self._change(key, before, self._aggregate.remove, -1)
         finally:
             self._left_out.discard(key)
             if after is not None:
                 self._left_out.add(key)
-                self._change(after, self._aggregate.add, +1)
-                self._left_out.discard(key)
+                self._change(key, after, self._aggregate.add, +1)
 
-    def _change(self, source: Any, change: Callable[[Any, Any], None], by: int) -> None:
+    def _change(self, key: str, source: Any, change: Callable[[Any, Any], None], by: int) -> None:
         group = self._aggregate.by(source)
         if group is None:
-            return
-        size = self._sizes.get(group, 0) + by
-        if size == 0:
-            del self._sizes[group]
-            self._out.put(group, None)
+            self._left_out.discard(key)
             return
         present = self._out.get(group)
         row = self._aggregate.table.row() if present is None else present
         change(row, source)
-        self._sizes[group] = size
-        self._out.put(group, row)
+        self._left_out.discard(key)  # what fails from here on is derived from this table
+        size = self._sizes.pop(group, 0) + by
+        if size:
+            self._sizes[group] = size
+        self._out.put(group, row if size else None)

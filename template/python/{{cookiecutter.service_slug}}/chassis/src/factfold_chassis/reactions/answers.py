@@ -1,0 +1,129 @@
+"""Runs a reaction's handler: what it answers to facts, or why it could not."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+
+from factfold.v1.fact_pb2 import FactMeta, Outcome
+from factfold_chassis.contract import EventSpec
+from factfold_chassis.errors import WiringError
+from factfold_chassis.facts import Fact
+from factfold_chassis.reactions.declare import Reacting, Reaction
+from factfold_chassis.reactions.outbox import decide
+from factfold_chassis.reactions.tenure import Sends
+from factfold_chassis.tasks import cancelled, together
+from factfold_chassis.telemetry import Replay
+
+if TYPE_CHECKING:
+    from factfold_chassis.core import Core
+
+logger = logging.getLogger(__name__)
+
+MAX_ERROR = 500  # characters of an error that are kept
+
+
+class Answers:
+    """Answers facts of one stream with a reaction's handler.
+
+    A handler that fails is an outcome as well: the fact becomes a dead letter.
+    """
+
+    def __init__(self, core: "Core", reaction: Reaction, events: Mapping[str, EventSpec]):
+        self.group = f"{core.name}.{reaction.name}"
+        self._core = core
+        self._reaction = reaction
+        self._events = events
+
+    async def batch(
+        self, facts: Sequence[Fact], blocked: set[bytes], *, replay: bool
+    ) -> tuple[dict[int, Outcome], Sends]:
+        """Outcomes by n, of facts that concern the reaction: keys side by side, each in order.
+
+        Args:
+            blocked: keys whose facts are held back.
+            replay: the facts are of the past; their spans then join one new trace.
+        """
+        outcomes: dict[int, Outcome] = {}
+        sends = Sends()
+        lines: dict[bytes, list[Fact]] = {}
+        for fact in facts:
+            if self._concerned(fact):
+                lines.setdefault(fact.raw_key, []).append(fact)
+
+        async def answer(key: bytes, line: list[Fact], replay: Replay | None) -> None:
+            held = key in blocked
+            for fact in line:
+                outcome, its = (
+                    (Outcome(held=True), Sends()) if held else await self.one(fact, replay)
+                )
+                outcomes[fact.n] = outcome
+                sends.update(its)
+                held = held or bool(outcome.failure)
+
+        if lines and replay:
+            stream, partition = facts[0].stream, facts[0].partition
+            metas = [meta for line in lines.values() for fact in line if (meta := _meta(fact))]
+            with self._core.telemetry.replay(stream, partition, self.group, metas) as root:
+                await together(*(answer(key, line, root) for key, line in lines.items()))
+        else:
+            await together(*(answer(key, line, None) for key, line in lines.items()))
+        return outcomes, sends
+
+    def _concerned(self, fact: Fact) -> bool:
+        """Entries without a type may be anything."""
+        try:
+            return fact.type in self._events
+        except ValueError:
+            return True
+
+    async def one(self, fact: Fact, replay: Replay | None = None) -> tuple[Outcome, Sends]:
+        """What the handler answers to one fact, and the open spans of what it appends.
+
+        Raises:
+            WiringError: the code is wrong for every fact.
+        """
+        core = self._core
+        try:
+            if (spec := self._events.get(fact.type)) is None:
+                raise ValueError(f"this reaction does not answer {fact.type}")
+            event = fact.read(spec.message)
+        except ValueError as error:
+            return self._failed(fact, f"the entry cannot be read: {error}", hopeless=True), Sends()
+        try:
+            with core.telemetry.process(
+                fact.stream, fact.partition, self.group, fact.meta, fact.key, replay
+            ):
+                outputs = await self._reaction(event, Reacting(core, fact))
+                outcome, opened = decide(
+                    outputs, fact, core.contract, core.source, core.telemetry,
+                    core.settings.max_fact_bytes,
+                )  # fmt: skip
+        except WiringError:
+            raise  # a person has to change the code: facts can wait where they are
+        except (Exception, asyncio.CancelledError) as error:
+            if cancelled():
+                raise
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            return self._failed(fact, reason), Sends()
+        places = [(fact.n, (unit.stream, unit.partition)) for unit in outcome.units]
+        return outcome, Sends(zip(places, opened, strict=True))
+
+    def _failed(self, fact: Fact, reason: str, *, hopeless: bool = False) -> Outcome:
+        self._core.count("factfold.reaction.errors", reaction=self._reaction.name)
+        logger.warning(
+            "reaction %s cannot answer the fact at %s: %s; later facts of its key wait behind it",
+            self._reaction.name, fact.position, reason, exc_info=not hopeless,
+        )  # fmt: skip
+        # What a handler says need not be text that can be stored.
+        text = reason[:MAX_ERROR].encode(errors="replace").decode()
+        return Outcome(failure=text, hopeless=hopeless)
+
+
+def _meta(fact: Fact) -> FactMeta | None:
+    try:
+        return fact.meta
+    except (ValueError, DecodeError):
+        return None

@@ -1,0 +1,286 @@
+"""What an owner may do with its partition: each step is fenced by the token of its claim."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from factfold.v1.fact_pb2 import DeadLetter, Outcome, Unit
+from factfold_chassis.errors import VersionConflict
+from factfold_chassis.facts import Position, split_id
+from factfold_chassis.log.lane import MAX_BATCH_BYTES, MAX_BATCH_FACTS
+from factfold_chassis.log.link import Argument, Link, LinkLost, Redis
+from factfold_chassis.log.read import Anchor, LogChanged, LogRecreated
+from factfold_chassis.log.scripts import APPEND, CLAIM, COMMIT, LETTERS, RELEASE, SETTLE, Script
+from factfold_chassis.log.streams import Keys
+from factfold_chassis.reactions.outbox import append_command
+from factfold_chassis.reactions.ownership import Seen
+from factfold_chassis.telemetry import Send
+
+PlaceKey = tuple[str, int]  # stream and partition of an output
+
+
+class Sends(dict[tuple[int, PlaceKey], Send]):
+    """The open span of each append, by the n of its cause and the place.
+
+    Those that are still there when a `with` block fails end with its error.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        for send in self.values():
+            send.end(error)
+
+
+class Fenced(Exception):
+    """Another instance owns the partition; `str(error)` names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A unit that was not appended: its key has another version."""
+
+    n: int  # of the fact that it answers
+    place: PlaceKey
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One partition of a reaction's input, and where its state is."""
+
+    name: str  # service.reaction
+    stream: str
+    partition: int
+    epoch: str
+    own: bool  # Redis' own group mirrors the position; in a foreign stream we may not write it
+
+    def keys(self, *names: str) -> list[str]:
+        keys = Keys(self.stream, self.partition)
+        return [keys[name if name == "head" else f"{name}:{self.name}"] for name in names]
+
+    @property
+    def log(self) -> list[str]:
+        return [Keys(self.stream, self.partition)["log"]] if self.own else []
+
+    @property
+    def producer(self) -> str:
+        return f"{self.name}/{self.stream}/{self.partition}/{self.epoch}"
+
+
+class Tenure:
+    """One instance's time as the owner of one partition.
+
+    Every method raises Fenced if another one owns it, LinkLost if the outcome is unknown, after
+    which the partition is to be claimed anew, and LogChanged if going on cannot help.
+
+    Attributes:
+        anchor: the last fact that is committed.
+        settled: n up to which no fact is answered again.
+        outcomes: by n, of facts that are settled and not committed.
+        held: the n of the dead letters of each key, ascending.
+    """
+
+    def __init__(
+        self, link: Link, group: Group, epochs: Mapping[str, Sequence[str]], reply: list[Any]
+    ):
+        self.token, position, settled, fact_id, outcomes, held = reply
+        self.anchor = Anchor(*split_id(position), bytes.fromhex(fact_id.decode()))
+        self.settled = int(settled)
+        self.outcomes = {int(n): Outcome.FromString(data) for n, data in _pairs(outcomes)}
+        self.held = {key: [int(n) for n in ns.split(b",")] for key, ns in _pairs(held)}
+        self._link = link
+        self._group = group
+        self._epochs = epochs
+        self._sent: dict[PlaceKey, int] = {}
+        # The partition's batches and its dead letters share one connection.
+        self._lock = asyncio.Lock()
+        self._broken_off = False
+
+    @classmethod
+    @asynccontextmanager
+    async def of(
+        cls,
+        redis: Redis,
+        group: Group,
+        epochs: Mapping[str, Sequence[str]],
+        instance: str,
+        nonce: str,
+        seen: Seen,
+    ) -> AsyncIterator["Tenure"]:
+        """Claim the partition from who was seen to own it; give it up at the end."""
+        keys = group.keys("head", "group", "outbox", "dead", "dead-keys", "redrive") + group.log
+        async with redis.link() as link:
+            for script in (CLAIM, SETTLE, APPEND, COMMIT, LETTERS):
+                await script.load(link)
+            status, *reply = await CLAIM(
+                link, keys, group.name, group.epoch, instance, nonce, *seen
+            )
+            if status == b"HELD":
+                raise Fenced(reply[0].decode())
+            if status == b"EPOCH":
+                present = reply[0].decode() or "gone"
+                raise LogRecreated(f"its epoch was {group.epoch}, now it is {present}")
+            tenure = cls(link, group, epochs, reply)
+            try:
+                yield tenure
+            finally:
+                # On a connection of its own: a reply may still be due on the other one.
+                with suppress(LinkLost, TimeoutError):
+                    async with asyncio.timeout(1.0), redis.link() as last:
+                        await RELEASE(last, group.keys("group"), tenure.token)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """The connection for one step; of no use to anybody once a step was broken off."""
+        async with self._lock:
+            if self._broken_off:
+                raise LinkLost("replies are due to a step that was broken off")
+            self._broken_off = True
+            yield
+            self._broken_off = False
+
+    async def settle(self, last: int, outcomes: Mapping[int, Outcome]) -> None:
+        """Nobody answers the facts up to `last` again. An empty outcome need not be kept."""
+        pairs: list[int | bytes] = []
+        for n, outcome in sorted(outcomes.items()):
+            if data := outcome.SerializeToString():
+                pairs += (n, data)
+        await self._call(SETTLE, ["group", "outbox"], self.settled + 1, last, *pairs)
+        self.settled = last
+
+    async def commit(
+        self, after: Anchor, letters: Sequence[tuple[int, bytes, DeadLetter]], done: Iterable[int]
+    ) -> None:
+        """Move the position; `done` are the outbox entries that are carried out."""
+        args: list[Argument] = [
+            self.anchor.entry_id, after.entry_id, after.fact_id.hex(), self._group.name,
+            len(letters),
+        ]  # fmt: skip
+        for n, key, letter in letters:
+            args += (n, key, letter.SerializeToString())
+        keys = ["group", "outbox", "dead", "dead-keys"]
+        await self._call(COMMIT, keys, *args, *done, log=self._group.log)
+        self.anchor = after
+        for n, key, _ in letters:
+            self.held.setdefault(key, []).append(n)
+
+    async def letter(self, n: int) -> DeadLetter | None:
+        async with self._turn():
+            data = await self._link.call("HGET", *self._group.keys("dead"), n)
+        return None if data is None else DeadLetter.FromString(data)
+
+    async def change(
+        self, n: int, key: bytes, letter: DeadLetter | None, request: Sequence[int] = ()
+    ) -> None:
+        """Write a dead letter down as it is now; None drops it."""
+        data = b"" if letter is None else letter.SerializeToString()
+        keys = ["group", "dead", "dead-keys", "redrive"]
+        await self._call(LETTERS, keys, 1, n, key, data, *request)
+        if letter is None:
+            self.held[key].remove(n)
+            if not self.held[key]:
+                del self.held[key]
+
+    async def forget(self, request: int) -> None:
+        """A request of the command line that there is nothing to do for."""
+        await self._call(LETTERS, ["group", "dead", "dead-keys", "redrive"], 0, request)
+
+    async def append(
+        self,
+        units: Sequence[tuple[int, Unit]],
+        sends: Sends,
+        *,
+        letter: tuple[str, int] | None = None,
+    ) -> list[Refused]:
+        """Put settled units into the log, each with the n of the fact that it answers.
+
+        `letter`: entry id and round of the dead letter they answer, which is its own producer.
+        """
+        lanes: dict[PlaceKey, list[tuple[int, Unit]]] = {}
+        for n, unit in units:
+            lanes.setdefault((unit.stream, unit.partition), []).append((n, unit))
+        calls = [(place, part) for place, its in lanes.items() for part in _parts(its)]
+        refused: list[Refused] = []
+        async with self._turn():
+            for place, part in calls:
+                epoch = self._epochs[place[0]][place[1]]
+                producer, sent, numbered = self._group.producer, self._sent.get(place, 0), part
+                if letter is None:
+                    self._sent[place] = part[-1][0]
+                else:
+                    producer, sent = f"{producer}/{letter[0]}", 0
+                    numbered = [(letter[1], unit) for _, unit in part]
+                await self._link.send(append_command(*place, epoch, producer, sent, numbered))
+            for place, part in calls:
+                refused += self._placed(place, part, await self._link.receive_soon(), sends)
+        return refused
+
+    def _placed(
+        self,
+        place: PlaceKey,
+        units: Sequence[tuple[int, Unit]],
+        reply: list[bytes],
+        sends: Sends,
+    ) -> list[Refused]:
+        """What the reply to one append says; ends the spans of what was appended now."""
+        where = f"{place[0]}/{place[1]}"
+        if reply[0] == b"EPOCH":
+            raise LogRecreated(f"the output stream {place[0]} was replaced")
+        if reply[0] == b"GAP":
+            raise LogChanged(
+                f"the output log {where} was rolled back: it lacks what was appended for "
+                f"fact {self._sent[place]}; compare it with a replica or a backup"
+            )
+        if reply[0] != b"OK" or reply[5]:
+            raise LinkLost(f"{where} answered {b' '.join(reply[:2]).decode()}")
+        conflicts = dict(pair.split(":") for pair in reply[4].decode().split(",") if pair)
+        refused = []
+        ms, at = int(reply[1]), int(reply[2]) - 1
+        for index, (n, unit) in enumerate(units):
+            if (actual := conflicts.get(str(index))) is not None:
+                fact = unit.facts[0]
+                error = VersionConflict(place[0], fact.key, fact.expected_version, int(actual))
+                refused.append(Refused(n, place, error.message))
+                if send := sends.pop((n, place), None):
+                    send.end(error)
+            elif index >= int(reply[6]):
+                at += len(unit.facts)
+                if send := sends.pop((n, place), None):
+                    epoch = self._epochs[place[0]][place[1]]
+                    send.placed(place[1], str(Position(*place, epoch, ms, at)))
+                    send.end()
+        return refused
+
+    async def _call(
+        self, script: Script, names: list[str], *args: Argument, log: Sequence[str] = ()
+    ) -> None:
+        async with self._turn():
+            status, *reply = await self._link.call(
+                *script.command([*self._group.keys(*names), *log], self.token, *args)
+            )
+        if status == b"FENCED":
+            raise Fenced(reply[0].decode() or "nobody yet")
+        if status != b"OK":
+            raise LinkLost(f"{status.decode()} {reply[0].decode()}: claimed anew")
+
+
+def _pairs(flat: list[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _parts(units: list[tuple[int, Unit]]) -> list[list[tuple[int, Unit]]]:
+    """Calls of the append script, within its limits or of one unit."""
+    parts: list[list[tuple[int, Unit]]] = []
+    facts = size = 0
+    for n, unit in units:
+        facts += len(unit.facts)
+        size += unit.ByteSize()
+        if not parts or facts > MAX_BATCH_FACTS or size > MAX_BATCH_BYTES:
+            parts.append([])
+            facts, size = len(unit.facts), unit.ByteSize()
+        parts[-1].append((n, unit))
+    return parts

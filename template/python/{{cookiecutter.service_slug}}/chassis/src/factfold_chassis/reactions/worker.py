@@ -1,0 +1,182 @@
+"""One partition of a reaction: settle, append, commit, whenever this instance owns it."""
+
+import asyncio
+import logging
+import secrets
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from redis.exceptions import ResponseError
+
+from factfold_chassis.facts import Fact
+from factfold_chassis.log.link import REPLY_TIMEOUT, Backoff, LinkLost
+from factfold_chassis.log.read import START, Anchor, Batch, LogChanged, LogRolledBack, Reader
+from factfold_chassis.log.streams import Head
+from factfold_chassis.reactions.answers import Answers
+from factfold_chassis.reactions.letters import Letters, new_letter
+from factfold_chassis.reactions.ownership import OURS, Ownership, Seen
+from factfold_chassis.reactions.tenure import Fenced, Group, Refused, Tenure
+from factfold_chassis.tasks import cancel, cancelled
+
+if TYPE_CHECKING:
+    from factfold_chassis.core import Core
+
+logger = logging.getLogger(__name__)
+
+BATCH = 100  # facts between two commits
+
+
+class Worker:
+    """Answers the facts of one partition."""
+
+    def __init__(self, core: "Core", answers: Answers, group: Group, head: Head):
+        self.partition = group.partition
+        self.tail = self._live_from = head.n
+        self.ownership = Ownership(group.partition, *group.keys("group", "redrive"))
+        self._core = core
+        self._answers = answers
+        self._group = group
+        self._commits = 0
+        self._position = START
+
+    async def run(self) -> None:
+        """Work until cancelled.
+
+        Raises:
+            WiringError: the reaction's code does not fit.
+            LogChanged: the log is not what was read before.
+        """
+        backoff = Backoff(self._say_loss)
+        seen = await self.ownership.vacancy()
+        did_not_fit: Anchor | None = None
+        while True:
+            commits = self._commits
+            try:
+                await self._own(seen)
+                seen = await self.ownership.vacancy()
+            except Fenced as error:
+                logger.info("%s: %s has the partition now", self._name, error)
+                seen = await self.ownership.vacancy()
+            except LogRolledBack as change:
+                if self._position == did_not_fit:
+                    raise self._located(change) from None
+                # The position is kept beside the log, and was rolled back with it.
+                did_not_fit = self._position
+                self._core.alarm(f"{self._name}: {change}; going on from what is there")
+                seen = OURS
+            except LogChanged as change:
+                raise self._located(change) from None
+            except (LinkLost, ResponseError) as error:
+                if self._commits > commits:
+                    backoff.reset()
+                await backoff.pause(error)
+                seen = OURS
+
+    @property
+    def n(self) -> int:
+        """Of the last fact that is committed."""
+        return self._position.n
+
+    @property
+    def _name(self) -> str:
+        return f"{self._group.name}, partition {self.partition} of stream {self._group.stream}"
+
+    def _located(self, change: LogChanged) -> LogChanged:
+        return type(change)(
+            f"stream {self._group.stream}, partition {self.partition}: {change}"
+        )  # fmt: skip
+
+    async def _own(self, seen: Seen) -> None:
+        """Claim the partition, and work until another member is to have it."""
+        core, ownership = self._core, self.ownership
+        async with Tenure.of(
+            core.redis, self._group, core.epochs, core.instance, secrets.token_hex(8), seen
+        ) as tenure:
+            ownership.begin(tenure.token)
+            letters = Letters(core, self._answers, self._group, tenure)
+            aside = asyncio.create_task(letters.run(ownership.requests))
+            batches = asyncio.create_task(self._work_off(tenure, letters))
+            unwanted = asyncio.create_task(_until(ownership.unwanted))
+            try:
+                done, _ = await asyncio.wait(
+                    (aside, batches, unwanted), return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    task.result()
+            finally:
+                ownership.token = b""
+                # The batch under way may end, on the connection that the letters share.
+                await cancel([batches, unwanted])
+                await cancel([aside])
+
+    async def _work_off(self, tenure: Tenure, letters: Letters) -> None:
+        group = self._group
+        self._position = tenure.anchor
+        reader = Reader(
+            self._core.redis, group.stream, group.partition, group.epoch,
+            anchor=tenure.anchor, count=BATCH, on_loss=self._say_loss,
+        )  # fmt: skip
+        async with aclosing(reader.batches()) as batches:
+            async for batch in batches:
+                self.tail = batch.tail
+                await letters.room()
+                await self._undisturbed(tenure, batch)
+                self._position = batch.anchor
+                self._commits += 1
+                letters.changed()
+
+    async def _undisturbed(self, tenure: Tenure, batch: Batch) -> None:
+        """A drain lets the batch under way end before this instance stops."""
+        work = asyncio.create_task(self._work(tenure, batch))
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if cancelled() and not work.done():
+                try:
+                    await asyncio.wait_for(work, REPLY_TIMEOUT)
+                except Exception as error:
+                    logger.warning("%s: batch not committed: %s", self._name, error)
+            raise
+
+    async def _work(self, tenure: Tenure, batch: Batch) -> None:
+        group = self._group
+        facts = [
+            Fact(group.stream, group.partition, group.epoch, entry) for entry in batch.entries
+        ]  # fmt: skip
+        last = batch.anchor.n
+        outcomes = {n: outcome for n, outcome in tenure.outcomes.items() if n <= last}
+        blocked = set(tenure.held)
+        for fact in facts:
+            if fact.n in outcomes and (outcomes[fact.n].failure or outcomes[fact.n].held):
+                blocked.add(fact.raw_key)
+        fresh = [fact for fact in facts if fact.n > tenure.settled]
+        answered, sends = await self._answers.batch(
+            fresh, blocked, replay=bool(fresh) and fresh[0].n <= self._live_from
+        )
+        with sends:
+            if answered:
+                await tenure.settle(last, answered)
+            outcomes |= answered
+            units = [(n, unit) for n in sorted(outcomes) for unit in outcomes[n].units]
+            refused: dict[int, list[Refused]] = {}
+            for each in await tenure.append(units, sends):
+                refused.setdefault(each.n, []).append(each)
+        attempts = self._core.settings.reaction_attempts
+        letters = [
+            (fact.n, fact.raw_key, new_letter(fact, outcome, refused.get(fact.n, []), attempts))
+            for fact in facts
+            if (outcome := outcomes.get(fact.n))
+            and (outcome.failure or outcome.held or fact.n in refused)
+        ]
+        done = [n for n, outcome in outcomes.items() if outcome.ByteSize()]
+        await tenure.commit(batch.anchor, letters, done)
+        for n in done:
+            tenure.outcomes.pop(n, None)
+
+    def _say_loss(self, reason: str, attempt: int) -> None:
+        if attempt == 1:
+            logger.warning("%s: %s", self._name, reason)
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()

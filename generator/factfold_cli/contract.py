@@ -16,13 +16,15 @@ from factfold_cli.templates import PROTOS
 class Contract:
     """One .proto file that declares a stream.
 
-    `path` is relative to `protos/`, `messages` maps a message's name to the names of its string
-    fields, `imports` are the paths of the other files below `protos/` that it needs.
+    `path` is relative to `protos/`, `partitions` 0 if it names no number, `messages` maps a
+    message's name to the names of its string fields, `imports` are the paths of the other files
+    below `protos/` that it needs.
     """
 
     path: str
     package: str
     stream: str
+    partitions: int
     messages: Mapping[str, frozenset[str]]
     imports: tuple[str, ...]
 
@@ -30,15 +32,18 @@ class Contract:
 def contracts(root: Path) -> list[Contract]:
     """All contracts below `root`/protos, by path; raises Failed if they do not compile."""
     protos = root / "protos"
-    paths = sorted(path.relative_to(protos).as_posix() for path in protos.rglob("*.proto"))
-    if not paths:
-        return []
-    files = _compiled(root, protos, paths)
+    paths = sources(protos)
+    files = compiled(protos, paths)
     own = {file.name: file for file in files if file.name in paths}
     return [_read(path, stream, own) for path, stream in _streams(files).items() if path in own]
 
 
-def _read(path: str, stream: str, own: Mapping[str, Any]) -> Contract:
+def sources(protos: Path) -> list[str]:
+    """The .proto files below the folder `protos`, relative to it."""
+    return sorted(path.relative_to(protos).as_posix() for path in protos.rglob("*.proto"))
+
+
+def _read(path: str, stream: Any, own: Mapping[str, Any]) -> Contract:
     file = own[path]
     messages = {
         message.name: frozenset(
@@ -53,12 +58,20 @@ def _read(path: str, stream: str, own: Mapping[str, Any]) -> Contract:
         if name in own and name not in needed:
             needed.append(name)
             waiting.extend(own[name].dependency)
-    return Contract(path, file.package, stream, messages, tuple(sorted(needed)))
+    return Contract(
+        path, file.package, stream.name, stream.partitions, messages, tuple(sorted(needed))
+    )
 
 
-def _compiled(root: Path, protos: Path, paths: list[str]) -> list[Any]:
+def compiled(protos: Path, paths: list[str]) -> list[Any]:
+    """The FileDescriptorProtos of `paths` below `protos`, behind those that they import.
+
+    Raises Failed if they do not compile.
+    """
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+    if not paths:
+        return []
     with tempfile.NamedTemporaryFile(suffix=".pb") as made:
         done = subprocess.run(
             [
@@ -71,12 +84,12 @@ def _compiled(root: Path, protos: Path, paths: list[str]) -> list[Any]:
         )
         if done.returncode:
             first = (done.stderr.strip() or "protoc failed").splitlines()[0]
-            raise Failed(f"the contract in {str(root)!r} does not compile: {first}")
+            raise Failed(f"the contract in {str(protos.parent)!r} does not compile: {first}")
         return list(FileDescriptorSet.FromString(made.read()).file)
 
 
-def _streams(files: list[Any]) -> dict[str, str]:
-    """The name of the stream of each file that declares one, by the file's path."""
+def _streams(files: list[Any]) -> dict[str, Any]:
+    """The factfold.v1.Stream of each file that declares one, by the file's path."""
     from google.protobuf.descriptor_pool import DescriptorPool
     from google.protobuf.message_factory import GetMessageClass
 
@@ -91,7 +104,7 @@ def _streams(files: list[Any]) -> dict[str, str]:
     options: Any = GetMessageClass(pool.FindMessageTypeByName("google.protobuf.FileOptions"))
     read = {file.name: options.FromString(file.options.SerializeToString()) for file in files}
     return {
-        path: each.Extensions[extension].name
+        path: each.Extensions[extension]
         for path, each in read.items()
         if each.HasExtension(extension)
     }

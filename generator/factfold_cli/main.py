@@ -21,6 +21,8 @@ cli = LazyGroup(
         "add": ("factfold_cli.add", "Add something to the repository of a service."),
         "up": ("factfold_cli.up", "Run services, with a Redis and a trace receiver."),
         "demo": ("factfold_cli.demo", "Make two services, run them and show one trace of both."),
+        "dead-letters": ("factfold_cli.dead_letters", "Look at facts that could not be answered."),
+        "stream": ("factfold_cli.stream", "Look after a stream of the log."),
         "redis": ("factfold_cli.redis_command", "Run a Redis server of one's own."),
     },
 )

@@ -1,5 +1,6 @@
 """What a person sees: coloured with a spinner on a terminal, plain lines when piped."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
@@ -60,3 +61,8 @@ def address_of(url: str) -> str:
     """`url` without user and password: fit to be shown."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+
+def printable(text: str) -> str:
+    """`text` with what could move, colour or reorder a terminal's output escaped as in JSON."""
+    return "".join(each if each.isprintable() else json.dumps(each).strip('"') for each in text)

@@ -10,6 +10,9 @@ SHARE = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[
 # The include path of protoc that has factfold/v1/options.proto.
 PROTOS = SHARE / "protos"
 
+# The scripts that change the log, one file for all languages.
+LUA = SHARE / "template" / "common" / "lua"
+
 
 def languages() -> list[str]:
     """The languages that have a template, the default first."""

@@ -1,6 +1,7 @@
 """`factfold` as a user runs it: a process, its lines, and the processes below it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -45,16 +46,23 @@ class Command:
 
     def line(self, holds: str, count: int = 1, seconds: float = 120) -> str:
         """The `count`-th line that holds a text, waited for."""
+        return self._match(re.escape(holds), count, seconds).string
+
+    def ready(self, name: str, count: int = 1) -> str:
+        """The address of a service that has become ready for the `count`-th time, waited for."""
+        return self._match(rf"^{name} *\| (127\.0\.0\.1:\d+) ready$", count, 120)[1]
+
+    def _match(self, pattern: str, count: int, seconds: float) -> re.Match[str]:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             ended = self._process.poll() is not None
-            found = [line for line in self.lines if holds in line]
+            found = [match for line in self.lines if (match := re.search(pattern, line))]
             if len(found) >= count:
                 return found[count - 1]
             if ended and not self._reader.is_alive():
                 break
             time.sleep(0.02)
-        pytest.fail(f"no line {holds!r} in:\n" + "\n".join(self.lines))
+        pytest.fail(f"no line {pattern!r} in:\n" + "\n".join(self.lines))
 
     def send(self, number: signal.Signals) -> int:
         """The exit code that follows the signal, unless it has ended already."""

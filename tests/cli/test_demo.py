@@ -139,7 +139,8 @@ def test_piped_demo_ends_and_leaves_nothing(
 ) -> None:
     # What this shell tells other services is nothing to the demo's.
     command = factfold("demo", TMPDIR=str(tmp_path), OTEL_SDK_DISABLED="true", FACTFOLD_NO="1")
-    command.line(" ready", count=2)
+    for name in ("orders", "shipments"):
+        command.ready(name)
     below = children(command.pid)
     assert len(below) >= 6
     assert command.code() == 0

@@ -14,18 +14,13 @@ from factfold_cli.traces import TraceStore
 from .running import Command, children, ends
 
 
-def address(command: Command, name: str) -> str:
-    return command.line(f"{name:<9} | 127.0.0.1:").split()[2]
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_services_come_up_answer_and_end_with_it(
     factfold: Callable[..., Command], services: Path, number: signal.Signals
 ) -> None:
     command = factfold("up", "--traces", str(services))
-    for name in ("orders", "shipments"):
-        command.line(f"{address(command, name)} ready")
-    client = Client(address(command, "orders"), TraceStore())
+    command.ready("shipments")
+    client = Client(command.ready("orders"), TraceStore())
     made = client.call("CreateOrder", {"request_id": "one", "name": "Tea"})
     with pytest.raises(Failed, match=r"^CreateOrder of 127.0.0.1:\d+: INVALID_ARGUMENT, .+$"):
         client.call("CreateOrder", {"request_id": "two"})
@@ -47,8 +42,8 @@ def test_service_started_first_waits_for_the_other(
         shipments = factfold("up", str(services / "shipments"), FACTFOLD_REDIS_URL=server.url)
         shipments.line(" not ready yet")
         orders = factfold("up", str(services / "orders"), FACTFOLD_REDIS_URL=server.url)
-        orders.line(" ready")
-        shipments.line(f"{address(shipments, 'shipments')} ready")
+        orders.ready("orders")
+        shipments.ready("shipments")
         shipments.send(signal.SIGINT)
         orders.send(signal.SIGINT)
         assert server.running
@@ -59,10 +54,10 @@ def test_changes_restart_the_service_that_changed(
 ) -> None:
     command = factfold("up", "--watch", str(services))
     for name in ("orders", "shipments"):
-        command.line(f"{address(command, name)} ready")  # not " not ready yet"
+        command.ready(name)
     handler = services / "orders" / "src" / "service" / "handlers" / "get_order.py"
     handler.write_text(handler.read_text() + "\n")
-    command.line(f"orders    | {address(command, 'orders')} ready", count=2)
+    command.ready("orders", count=2)
 
     contract = services / "orders" / "protos" / "acme" / "orders" / "v1" / "contract.proto"
     text = contract.read_text()
@@ -71,7 +66,7 @@ def test_changes_restart_the_service_that_changed(
     stubs = services / "orders" / "gen" / "acme" / "orders" / "v1" / "contract_pb2.pyi"
     assert "class Half" not in stubs.read_text()
     contract.write_text(text + "message Half {}\n")
-    command.line(f"orders    | {address(command, 'orders')} ready", count=3)
+    command.ready("orders", count=3)
     assert "class Half" in stubs.read_text()
     assert len([line for line in command.lines if line.startswith("shipments | 127")]) <= 3
     assert command.send(signal.SIGINT) == 0

@@ -1,0 +1,1 @@
+"""What the service does about a fact, one reaction a file."""

@@ -1,0 +1,1 @@
+"""Derived state: the tables that folds fill and handlers read."""

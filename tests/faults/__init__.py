@@ -1,0 +1,1 @@
+"""Faults for real: real servers, real processes, real signals (README.md)."""

@@ -39,8 +39,8 @@ async def stack(
 ) -> AsyncIterator[Stack]:
     """Prepares and starts the services of `folders`, and ends whatever was started.
 
-    `data` keeps the log, `settings` are environment variables for every service, `silent` keeps
-    their logs back. Raises Refused, Failed.
+    `data` keeps the log and snapshots of the views, `settings` are environment variables for
+    every service, `silent` keeps their logs back. Raises Refused, Failed.
     """
     for folder in folders:
         if folder.language != "python":
@@ -52,7 +52,7 @@ async def stack(
         receiver = await ends.enter_async_context(TraceReceiver())
         with output.busy("preparing " + ", ".join(folder.name for folder in folders)) as say:
             pythons = await _together([prepare(folder, say) for folder in folders])
-        told = {**_settings(url, receiver.endpoint), **(settings or {})}
+        told = {**_settings(url, receiver.endpoint, data), **(settings or {})}
         services = {f.name: Service(f, free_port(), told, output) for f in folders}
         ends.push_async_callback(_stop, list(services.values()))
         for service, python in zip(services.values(), pythons, strict=True):
@@ -84,7 +84,7 @@ def run_until_stopped(work: Coroutine[object, object, None]) -> bool:
     return asyncio.run(main())
 
 
-def _settings(url: str, endpoint: str) -> dict[str, str]:
+def _settings(url: str, endpoint: str, data: Path | None) -> dict[str, str]:
     """For every service; what the user has set stands, but for the addresses."""
     settings = {
         "FACTFOLD_LOG_FORMAT": os.environ.get("FACTFOLD_LOG_FORMAT") or "text",
@@ -93,6 +93,8 @@ def _settings(url: str, endpoint: str) -> dict[str, str]:
         "OTEL_SERVICE_NAME": "",
         "OTEL_BSP_SCHEDULE_DELAY": os.environ.get("OTEL_BSP_SCHEDULE_DELAY") or "500",
     }
+    if data is not None and not os.environ.get("FACTFOLD_SNAPSHOT_DIR"):
+        settings["FACTFOLD_SNAPSHOT_DIR"] = str(data.absolute() / "snapshots")
     if not any(os.environ.get(name) for name in _COLLECTORS):
         settings |= {
             "OTEL_TRACES_EXPORTER": "otlp",

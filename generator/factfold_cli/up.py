@@ -34,7 +34,7 @@ _QUIET_SECONDS = 1.0
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder that keeps the log; by default it goes with `up`.",
+    help="Folder that keeps the log and snapshots; by default they go with `up`.",
 )
 def command(folders: tuple[Path, ...], watch: bool, traces: bool, data: Path | None) -> None:
     """Runs every service in and below DIR (here by default) until Ctrl-C.

@@ -49,6 +49,22 @@ def test_service_started_first_waits_for_the_other(
         assert server.running
 
 
+def test_data_keeps_the_log_and_snapshots(
+    factfold: Callable[..., Command], services: Path, tmp_path: Path
+) -> None:
+    names: list[str] = []
+    for name in ("Tea", "Milk"):
+        command = factfold("up", "--data", str(tmp_path / "data"), str(services / "orders"))
+        client = Client(command.ready("orders"), TraceStore())
+        made = client.call("CreateOrder", {"request_id": name, "name": name})
+        listed = client.call("ListOrders", {}, made.position).fields
+        names.append(name)
+        assert sorted(row["name"] for row in listed["items"]) == sorted(names)
+        client.close()
+        assert command.send(signal.SIGINT) == 0
+    assert [line for line in command.lines if "begins with a snapshot of 1 rows" in line]
+
+
 def test_changes_restart_the_service_that_changed(
     factfold: Callable[..., Command], services: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """`python -m factfold_chassis.testing.run`: the service, with a Redis of its own beside it.
 
-The log stays in `.redis/` of the current folder. With `FACTFOLD_REDIS_URL` set, that Redis is
-used and none is started.
+The log and snapshots of the views stay in `.redis/` of the current folder. With
+`FACTFOLD_REDIS_URL` set, that Redis is used and none is started.
 """
 
 import os
@@ -23,6 +23,7 @@ def main() -> None:
             except ServerError as error:
                 sys.exit(str(error))
             os.environ["FACTFOLD_REDIS_URL"] = server.url
+            os.environ.setdefault("FACTFOLD_SNAPSHOT_DIR", str(DATA / "snapshots"))
         runpy.run_module("service", run_name="__main__", alter_sys=True)
 
 

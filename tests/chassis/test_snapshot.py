@@ -508,6 +508,38 @@ async def test_trimmed_before_at_and_past_the_snapshot(kept, folded, kept_facts,
             assert f"facts 8 to {trimmed} were removed before they were read" in core.status
 
 
+async def test_a_stream_that_is_waited_for_is_not_read_again_from_its_start(
+    server, client, shop, bank, folder
+):
+    """The snapshot that is written meanwhile has its rows, and so where they end."""
+    service = Shop(shop, bank, with_bank=True)
+
+    @fold(bank.PaymentMade, into=service.payments)
+    def paid(row: Any, event: Any, fact: Any) -> Any:
+        return bank.PaymentMade(amount=event.amount + (row.amount if row else 0))
+
+    service.folds[-1] = paid
+    owner = Contract([bank.DESCRIPTOR])
+    bank_core = Core("bank", owner, [], [], Settings(redis_url=server.url), Telemetry())
+    kept = {"snapshot_dir": str(folder)}
+    async with running(bank_core) as paying, running(service.core(server.url, **kept)) as core:
+        await place(paying, bank.PaymentMade(order_id="k", amount=7), None)
+        await fill(core, shop, 0, 10)
+        await caught_up(core, client)
+    backup = {key: await client.dump(key) for key in await client.keys("{payments/*")}
+    await client.delete(*backup)
+    async with running(service.core(server.url, **kept), ready=False) as core:
+        await eventually(lambda: "waits for stream payments" in core.status)
+        async with running(Shop(shop, bank).core(server.url)) as other:
+            await place(other, shop.OrderPlaced(id="more"))
+        await eventually(lambda: "more" in core.query().rows(service.orders))
+    assert len(files(folder)) == 2
+    for key, value in backup.items():
+        await client.restore(key, 0, value)
+    async with running(service.core(server.url, **kept)) as core:
+        assert core.query().rows(service.payments).get("k").amount == 7
+
+
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Writing a snapshot waits until this is set."""

@@ -346,7 +346,8 @@ class ViewEngine:
 
     def _cut(self, saved: Positions) -> Snapshot | None:
         """Everything as it is at this moment, for another thread; None: as it was at `saved`."""
-        positions = _present(self.places())
+        # The rows of a stream that is waited for are those of the snapshot it began with.
+        positions = self._positions | _present(self.places())
         if positions == saved or not any(anchor.n for _, anchor in positions.values()):
             return None
         rows = {table: self.tables[table].copy() for table in self.view.folded}

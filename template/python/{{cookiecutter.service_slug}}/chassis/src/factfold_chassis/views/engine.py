@@ -155,8 +155,9 @@ class ViewEngine:
         self._gone: set[str] = set()  # streams that were there
         self._refused = ""
         self._keeper = Keeper(
-            home, redis, view, lambda: fingerprint(view, folds, contract, self.streams)
-        )
+            home, redis, view,
+            lambda: fingerprint(view, folds, contract, self.streams, journal=journal is not None),
+        )  # fmt: skip
         self._reset()
 
     # What others ask.

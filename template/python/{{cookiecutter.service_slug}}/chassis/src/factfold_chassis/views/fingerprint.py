@@ -26,16 +26,25 @@ LANGUAGE = "python"
 
 
 def fingerprint(
-    view: View, folds: Sequence[Fold[Any, Any]], contract: Contract, streams: Sequence[str]
+    view: View,
+    folds: Sequence[Fold[Any, Any]],
+    contract: Contract,
+    streams: Sequence[str],
+    *,
+    journal: bool,
 ) -> bytes:
-    """SHA-256, 32 bytes. `streams`: all that the view follows.
+    """SHA-256, 32 bytes.
 
     Joins and aggregates do not count: they are computed from the rows when those are loaded.
+
+    Args:
+        streams: all that the view follows.
+        journal: the view remembers request ids; a snapshot of one that did not has none.
 
     Raises:
         LookupError: there is no source of a fold.
     """
-    parts: list[object] = [LANGUAGE, view.name]
+    parts: list[object] = [LANGUAGE, view.name, journal]
     types: dict[str, bytes] = {}
     for table in view.folded:
         parts += ["table", table.name, table.row.DESCRIPTOR.full_name]

@@ -417,6 +417,19 @@ async def test_a_watch_across_a_roll_back_ends(server, client, shop, bank):
                 pass
 
 
+async def test_a_watch_of_a_view_that_refuses_to_go_on_ends(server, client, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k"))
+        await core.at_least(str(done.position), 2)
+        watching = core.watch().changes()
+        await anext(watching)
+        entry = {"type": "shop.v1.OrderPlaced", "key": "k", "meta": "", "data": ""}
+        await client.xadd(f"{{orders/{done.position.partition}}}:log", entry)
+        with pytest.raises(NotReady, match="view shop cannot be complete"):
+            await asyncio.wait_for(anext(watching), 5)
+
+
 async def test_a_watch_does_not_resume_behind_a_fact_that_was_rolled_back(
     server, client, shop, bank
 ):

@@ -194,9 +194,12 @@ class Watch(Query):
         """Raises Draining or NotReady if nothing more can be sent."""
         if self._core.draining.is_set():
             raise Draining(self.last_position)
-        present = self._core.owner.places()
+        owner = self._core.owner
+        if owner.refused:
+            raise NotReady(owner.refused)
+        present = owner.places()
         if any(place not in present for place in places):
-            raise NotReady(f"view {self._core.owner.view.name} has been rebuilt")
+            raise NotReady(f"view {owner.view.name} has been rebuilt")
 
     async def _behind(self, place: Place, end: Position) -> AsyncGenerator[Entry]:
         """The entries of one partition behind `end` that this instance has folded."""

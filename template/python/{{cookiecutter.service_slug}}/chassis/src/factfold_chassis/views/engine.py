@@ -119,6 +119,9 @@ class ViewEngine:
         journal: if given, this view follows all own streams and feeds it.
         home: keeps what outlives the process.
         count: `count(name, **attributes)` adds one to a counter.
+
+    Attributes:
+        refused: why the view does not go on; empty if it does.
     """
 
     def __init__(
@@ -153,7 +156,7 @@ class ViewEngine:
         self._failures = 0
         self._loading = False
         self._gone: set[str] = set()  # streams that were there
-        self._refused = ""
+        self.refused = ""
         self._keeper = Keeper(
             home, redis, view,
             lambda: fingerprint(view, folds, contract, self.streams, journal=journal is not None),
@@ -164,12 +167,12 @@ class ViewEngine:
 
     @property
     def ready(self) -> bool:
-        return not self._refused and not any(self._behind())
+        return not self.refused and not any(self._behind())
 
     @property
     def status(self) -> str:
         """Why the view is not ready, as one clause; empty if it is."""
-        return self._refused or "; ".join(self._behind())
+        return self.refused or "; ".join(self._behind())
 
     def _behind(self) -> Iterable[str]:
         name = self.view.name
@@ -254,8 +257,10 @@ class ViewEngine:
                 return await together(*map(self._follow_stream, self.streams))
             except LogBroken as error:
                 self._count("factfold.log.alarms", view=self.view.name)
-                self._refused = f"view {self.view.name} cannot be complete: {error}"
-                logger.error("%s; %s", self._refused, error.advice)
+                self.refused = f"view {self.view.name} cannot be complete: {error}"
+                logger.error("%s; %s", self.refused, error.advice)
+                if self.journal is not None:
+                    self.journal.wake()  # watches end
                 self._changed()
                 return
             except LogChanged as change:

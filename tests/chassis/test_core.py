@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from factfold_chassis import Append, Command, InvalidRequest, View, fold, reaction
+from factfold_chassis import Append, Command, InvalidRequest, View, fold, reaction, rpc
 from factfold_chassis.contract import Contract
 from factfold_chassis.core import Core
 from factfold_chassis.errors import (
@@ -27,6 +27,7 @@ from factfold_chassis.errors import (
     WiringError,
 )
 from factfold_chassis.facts import partition_of
+from factfold_chassis.log.read import START, Batch
 from factfold_chassis.log.scripts import CLAIM
 from factfold_chassis.log.streams import Keys
 from factfold_chassis.reactions.ownership import chosen
@@ -325,6 +326,36 @@ async def test_a_watch_of_large_facts_takes_little_memory(server, shop, bank):
             seen += 1
             if seen == 20:
                 break
+
+
+async def test_a_view_that_begins_anew_while_a_call_waits_for_another_is_not_read(
+    server, shop, bank
+):
+    service = Shop(shop, bank)
+    slow = View("slow").table("orders", shop.Order)
+    service.folds.append(fold(shop.OrderPlaced, into=slow)(lambda row, event, fact: row))
+
+    class Context:
+        def invocation_metadata(self) -> Any:
+            return [("factfold-at-least", str(done.position))]
+
+        def time_remaining(self) -> float:
+            return 5
+
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k"))
+        await core.at_least(str(done.position), 2)
+        at = core.view_of(slow).places()[done.position.partition]
+        read = rpc._query(
+            core, lambda request, call: call.rows(service.orders).get("k"), None, Context()
+        )
+        reached, at.anchor = at.anchor, START
+        reading = asyncio.create_task(read)
+        await asyncio.sleep(0.01)
+        core.view_of(service.orders)._reset()
+        at.advance(Batch([], reached, reached.n))
+        with pytest.raises(NotReady):
+            await reading
 
 
 async def test_a_caller_that_leaves_while_it_waits_is_forgotten(server, shop, bank):

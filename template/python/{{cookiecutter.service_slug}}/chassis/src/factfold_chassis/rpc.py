@@ -96,3 +96,5 @@ async def _admit(core: Core, context: Context) -> None:
         left = context.time_remaining()
         left = core.settings.default_deadline if left is None else left
         await core.at_least(",".join(asked), min(core.settings.read_timeout, _SHARE * left))
+        if not core.ready:  # a view that was there has begun anew since
+            raise NotReady(core.status)

@@ -1,6 +1,7 @@
 """Snapshots: a restart from one equals a rebuild, and none that is wrong is ever served."""
 
 import asyncio
+import contextlib
 import importlib
 import io
 import logging
@@ -32,7 +33,7 @@ from hypothesis import strategies as st
 from test_core import Shop, eventually, place, place_all, roll_back, running
 
 from factfold.v1.snapshot_pb2 import SnapshotHeader, SnapshotPart
-from factfold_chassis import Service, View, fold
+from factfold_chassis import Service, View, fold, reaction
 from factfold_chassis import server as serving
 from factfold_chassis.contract import Contract
 from factfold_chassis.core import Core
@@ -42,6 +43,7 @@ from factfold_chassis.log.read import Anchor, Reader
 from factfold_chassis.service import Running
 from factfold_chassis.settings import Settings
 from factfold_chassis.telemetry import Telemetry
+from factfold_chassis.testing import redis_server as servers
 from factfold_chassis.views import snapshot as format
 from factfold_chassis.views.engine import ViewEngine
 from factfold_chassis.views.fingerprint import fingerprint
@@ -1033,7 +1035,7 @@ def header_of(data: bytes) -> SnapshotHeader:
 SERVICE = """
 import sys, types
 import shop_pb2
-from factfold_chassis import Service, View, fold
+from factfold_chassis import Service, View, fold, reaction
 from factfold_chassis.service import run
 from factfold_chassis.views.engine import ViewEngine
 
@@ -1102,6 +1104,36 @@ async def test_sigterm_leaves_a_snapshot_and_the_next_one_reads_on(
     third = await one_life(40)
     assert "view orders begins with a snapshot of 40 rows" in third
     assert len(files(folder)) == 2
+
+
+@pytest.mark.parametrize("hangs", ["the reaction", "Redis"])
+async def test_what_hangs_in_a_drain_does_not_cost_the_snapshot(
+    shop, bank, folder, tmp_path, hangs
+):
+    service, entered = Shop(shop, bank), asyncio.Event()
+
+    @reaction(shop.OrderPlaced)
+    async def answer(event: Any, call: Any) -> None:
+        entered.set()
+        await asyncio.sleep(60 if hangs == "the reaction" else 0)
+
+    service.reactions.append(answer)
+    with servers.start(tmp_path / "data") as server:
+        core = service.core(server.url, snapshot_dir=str(folder))
+        await core.start()
+        await core.wait_ready()
+        done = await place(core, shop.OrderPlaced(id="k"))
+        await core.at_least(str(done.position), 2)
+        await entered.wait()
+        if hangs == "Redis":
+            os.kill(server.pid, signal.SIGSTOP)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.5):
+                    await core.close(1.0)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+    assert len(files(folder)) == 1
 
 
 async def test_a_drain_that_is_over_gives_the_writing_up(kept, monkeypatch):

@@ -180,14 +180,18 @@ class Core:
         """Reactions end their batch and hand over, appends are flushed, views are kept."""
         self.drain()
         try:
-            await cancel(self._reaction_tasks)
-            for appender in self._appenders.values():
-                await appender.flush(timeout)
-            await asyncio.gather(*(view.end() for view in self._views.values()))
+            # Side by side: a reaction or a Redis that hangs must not cost the snapshots.
+            ends = (view.end() for view in self._views.values())
+            await asyncio.gather(self._let_go(timeout), *ends)
         finally:
             for view in self._views.values():
                 view.give_up()
             await cancel(self._tasks)
+
+    async def _let_go(self, timeout: float) -> None:
+        await cancel(self._reaction_tasks)
+        for appender in self._appenders.values():
+            await appender.flush(timeout)
 
     def drain(self) -> None:
         """No new work; watches end with the position to resume from."""

@@ -135,13 +135,38 @@ class Process:
             textwrap.dedent(
                 """
                 import asyncio
+                import contextlib
+                import os
+                import time
+                from factfold_chassis import View, fold, reaction
                 from factfold_chassis.calls import command, query, watch
                 from test_service import Lamp, LampLit
+
+                LAMPS = View("lamps").table("lamps", Lamp)
+
+                async def stay():
+                    end = time.monotonic() + 60
+                    while time.monotonic() < end:
+                        with contextlib.suppress(asyncio.CancelledError):
+                            await asyncio.sleep(1)
+
+                @fold(LampLit, into=LAMPS)
+                def lit(row, event, fact):
+                    return Lamp(id=event.id)
+
+                @reaction(LampLit)
+                async def follow(event, call):
+                    if event.id == "reaction":
+                        await stay()
 
                 @command
                 async def light_lamp(request, call):
                     await call.append(LampLit(id=request.id))
                     await asyncio.sleep({"slow": 0.5, "stuck": 60}.get(request.id, 0))
+                    if request.id == "call":
+                        await stay()
+                    if request.id == "disk":
+                        os.fsync = lambda file: time.sleep(60)
                     return Lamp(id=request.id)
 
                 @query
@@ -295,6 +320,33 @@ def test_a_second_signal_ends_it_at_once(
         process.process.send_signal(signal.SIGTERM)
         assert process.ends(2) == -signal.SIGTERM
         assert stuck.exception(timeout=2)
+
+
+@pytest.mark.parametrize("hangs", ["call", "reaction", "disk"])
+def test_what_hangs_and_will_not_be_cancelled_is_ended_by_force(
+    launch: Callable[..., Process], server: servers.RedisServer, tmp_path: Path, hangs: str
+) -> None:
+    """What it has to leave behind, it has left by then."""
+    process = launch(
+        FACTFOLD_REDIS_URL=server.url,
+        FACTFOLD_DRAIN_TIMEOUT="2",
+        FACTFOLD_SNAPSHOT_DIR=str(tmp_path / "snapshots"),
+    )
+    with grpc.insecure_channel(process.says("serving")["address"]) as channel:
+        watching = channel.unary_stream(WATCH, *CODERS)(Lamp(), timeout=30)
+        lighting = channel.unary_unary(LIGHT, *CODERS).future(Lamp(id=hangs), timeout=30)
+        assert next(watching).id == hangs
+        if hangs == "disk":
+            lighting.result(timeout=5)
+        time.sleep(0.7 if hangs == "reaction" else 0)  # it owns its partitions by then
+        process.process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert process.ends() == 1
+        assert 2 < time.monotonic() - began < 4
+    assert "Timeout (0:00:03)!\n" in process.lines
+    assert any('"message": "ended"' in line for line in process.lines)
+    written = [*(tmp_path / "snapshots").glob("*.snapshot")]
+    assert len(written) == (hangs != "disk")
 
 
 def test_a_collector_that_is_away_does_not_hold_up_the_end(

@@ -1,10 +1,11 @@
 """Tasks that live and die together."""
 
 import asyncio
+import contextlib
 
 import pytest
 
-from factfold_chassis.tasks import together
+from factfold_chassis.tasks import together, within
 
 
 class Broken(Exception):
@@ -57,3 +58,44 @@ async def test_a_cancellation_is_not_lost_when_a_part_fails_with_it():
     done, _ = await asyncio.wait([task], timeout=2)
     assert done
     assert task.cancelled()
+
+
+async def test_work_has_its_time_and_its_errors_are_raised():
+    ended: list[str] = []
+
+    async def ends(name: str, seconds: float) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            ended.append(name)
+
+    async def fails() -> None:
+        raise Broken
+
+    await within(5, ends("in time", 0.01))
+    await within(0.01, ends("late", 60))
+    assert ended == ["in time", "late"]
+    with pytest.raises(Broken):
+        await within(5, fails())
+    waiting = asyncio.create_task(within(5, ends("cancelled", 60)))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await asyncio.sleep(0)
+    assert waiting.cancelled()
+    assert ended[-1] == "cancelled"
+
+
+async def test_work_that_will_not_be_cancelled_is_left_behind():
+    go = asyncio.Event()
+
+    async def stays() -> None:
+        while not go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go.wait()
+
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await within(0.05, stays())
+    assert loop.time() - began < 1
+    go.set()

@@ -1,7 +1,7 @@
 """A service: put together from its packages, and run."""
 
 import asyncio
-import contextlib
+import faulthandler
 import importlib
 import inspect
 import logging
@@ -26,6 +26,7 @@ from factfold_chassis.errors import StartError, WiringError
 from factfold_chassis.reactions.declare import Reaction
 from factfold_chassis.server import Server
 from factfold_chassis.settings import Settings
+from factfold_chassis.tasks import within
 from factfold_chassis.telemetry import Telemetry
 from factfold_chassis.views.declare import Fold
 
@@ -33,6 +34,7 @@ log = logging.getLogger("factfold.service")
 
 EXIT_USAGE = 2
 _CALLS, _LOG, _SPANS = 0.7, 0.2, 0.1  # shares of the drain timeout
+_GRACE = 1.0  # seconds behind it, then the process is ended by force
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +137,8 @@ class Running:
         loop = asyncio.get_running_loop()
         total = self.settings.drain_timeout
         end = loop.time() + total
-        await self._server.drain(_CALLS * total)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(end - _SPANS * total):
-                await self.core.close(_LOG * total)
+        await within((_CALLS + _LOG / 4) * total, self._server.drain(_CALLS * total))
+        await within(end - _SPANS * total - loop.time(), self.core.close(_LOG * total))
         await asyncio.to_thread(self.telemetry.shutdown, max(0.1, end - loop.time()))
 
 
@@ -154,6 +154,7 @@ def run(service: Service) -> None:
         telemetry.install()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(service, settings, telemetry))
+        faulthandler.cancel_dump_traceback_later()
     except StartError as error:
         print(f"{service.name}: {error}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from None
@@ -170,6 +171,9 @@ async def _serve(service: Service, settings: Settings, telemetry: Telemetry) -> 
         for each in signals:
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
+        # A handler that will not be cancelled, or a disk that does not answer, would hold up the
+        # process for ever. This says where, and needs neither the event loop nor the interpreter.
+        faulthandler.dump_traceback_later(settings.drain_timeout + _GRACE, exit=True)
 
     for each in signals:
         loop.add_signal_handler(each, end, each)

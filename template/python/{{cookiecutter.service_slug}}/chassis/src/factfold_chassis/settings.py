@@ -88,7 +88,9 @@ class Settings:
         "INFO", "The least level that is logged.", "DEBUG", "INFO", "WARNING", "ERROR"
     )
     drain_timeout: float = _number(
-        10.0, "Time from SIGTERM to the end of the process, at most; calls under way may finish."
+        10.0,
+        "Time from SIGTERM to the end of the process, at most; calls under way may finish. "
+        "A process that hangs is ended by force a second later, with a stack trace.",
     )
     default_deadline: float = _number(10.0, "Deadline of unary calls that bring none.")
     append_timeout: float = _number(2.0, "Time an append may wait for the log.")

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
+_LAST = 0.1  # seconds that what is cancelled has to end
+
 
 async def together(*works: Coroutine[Any, Any, None]) -> None:
     """Run all of `works` until they have returned, or one raises: then that is raised.
@@ -26,6 +28,18 @@ def cancelled() -> bool:
     """Whether the present task was asked to end; code may also raise CancelledError by itself."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    """Run `work`, for so long at most; it is left behind if it does not let itself be cancelled."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task}, timeout=max(0.0, seconds))
+    finally:
+        task.cancel()
+    await asyncio.wait({task}, timeout=_LAST)
+    if task.done() and not task.cancelled():
+        task.result()
 
 
 async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:

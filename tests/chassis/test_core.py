@@ -33,7 +33,7 @@ from factfold_chassis.log.streams import Keys
 from factfold_chassis.reactions.ownership import chosen
 from factfold_chassis.settings import Settings
 from factfold_chassis.telemetry import Telemetry
-from factfold_chassis.views.tables import Tables
+from factfold_chassis.views.tables import Rows, Tables
 
 
 class Request:
@@ -932,6 +932,18 @@ async def test_closing_finishes_what_was_accepted(server, shop, bank):
     assert not [result for result in results if isinstance(result, ChassisError)]
     with pytest.raises(LogUnreachable, match="the service is shutting down"):
         await place(core, shop.OrderPlaced(id="late"))
+
+
+def test_keys_that_come_and_go_leave_nothing_behind_once_a_page_was_read(shop):
+    rows: Rows[Any] = Rows()
+    rows.put("k", shop.Order(id="k"))
+    assert rows.page(9).rows == [shop.Order(id="k")]
+    for n in range(5000):
+        rows.put(str(n), shop.Order(id=str(n)))
+        rows.put(str(n), None)
+    assert len(rows._unordered) < 1100
+    rows.put("j", shop.Order(id="j"))
+    assert rows.page(9).rows == [shop.Order(id="j"), shop.Order(id="k")]
 
 
 async def test_changing_a_row_that_was_read_changes_no_state(server, shop, bank):

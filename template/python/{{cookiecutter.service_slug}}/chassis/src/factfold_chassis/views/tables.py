@@ -79,6 +79,8 @@ class Rows(Generic[Row]):
             self._rows[key] = row
             if before is None and self._ordered is not None:
                 self._unordered.append(key)
+                if len(self._unordered) > len(self._rows) + 1000:  # nobody asks any more
+                    self._ordered, self._unordered = None, []
         elif before is not None:
             del self._rows[key]
         else:

@@ -591,6 +591,35 @@ async def test_a_reaction_reads_views_that_have_caught_up(server, shop, bank):
             await eventually(lambda: len(seen) == 1)
 
 
+async def test_a_reaction_does_not_read_a_view_that_has_begun_anew(server, client, shop, bank):
+    service = Shop(shop, bank, with_bank=True)
+    seen: list[Any] = []
+
+    @reaction(shop.OrderPlaced)
+    async def look(event: Any, call: Any) -> None:
+        seen.append(call.rows(service.payments).get("a"))
+
+    service.reactions.append(look)
+    owner = Core(
+        "bank", Contract([bank.DESCRIPTOR]), [], [], Settings(redis_url=server.url), Telemetry()
+    )
+    async with running(owner), running(service.core(server.url)) as core:
+        payment = bank.PaymentMade(order_id="a", amount=7)
+        await place(owner, payment, None)
+        await eventually(lambda: core.query().rows(service.payments).get("a"))
+        await place(core, shop.OrderPlaced(id="a"))
+        await eventually(lambda: seen == [payment])
+        backup = {key: await client.dump(key) for key in await client.keys("{payments/*")}
+        await client.delete(*backup)
+        await eventually(lambda: not core.ready)
+        await place(core, shop.OrderPlaced(id="b"))
+        await asyncio.sleep(0.3)
+        assert len(seen) == 1
+        for key, value in backup.items():
+            await client.restore(key, 0, value)
+        await eventually(lambda: seen == [payment, payment])
+
+
 @pytest.mark.parametrize("output", [{"id": ""}, {"id": "x" * 513}, {"id": "x", "name": "x" * 999}])
 async def test_what_a_reaction_appends_fits_the_wire_format(
     server, client, shop, bank, caplog, output

@@ -81,7 +81,7 @@ class Core:
         self._status = f"waits for Redis at {settings.redis_address}"
         self.ready = False
         self._ready = asyncio.Event()
-        self.views_ready = asyncio.Event()  # set once all views have caught up
+        self.views_ready = asyncio.Event()  # set while all views have caught up
         self._views = self._make_views(folds)
         self._reactions = [ReactionEngine(self, reaction) for reaction in reactions]
         self._tasks: list[asyncio.Task[None]] = []
@@ -216,6 +216,8 @@ class Core:
         """A part has changed its state; for the parts."""
         if not self._status and all(view.ready for view in self._views.values()):
             self.views_ready.set()
+        else:
+            self.views_ready.clear()
         ready = not self.status
         if ready == self.ready:
             return

@@ -92,6 +92,8 @@ class Answers:
             event = fact.read(spec.message)
         except ValueError as error:
             return self._failed(fact, f"the entry cannot be read: {error}", hopeless=True), Sends()
+        # A view may have begun anew, and what is decided now is never decided again.
+        await core.views_ready.wait()
         try:
             with core.telemetry.process(
                 fact.stream, fact.partition, self.group, fact.meta, fact.key, replay

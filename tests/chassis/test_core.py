@@ -282,6 +282,19 @@ async def test_a_repeated_command_that_takes_the_version_from_the_view(server, s
             assert (done.repeated, done.version, done.position.n) == (repeated, 2, 2)
 
 
+async def test_a_fact_with_more_fields_is_found_again_too(server, client, shop, bank):
+    """Fields are found by name, and what else there is is passed over."""
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k"), 0, "r")
+        log = f"{{orders/{done.position.partition}}}:log"
+        ((entry_id, fields),) = await client.xrange(log)
+    await client.delete(log)
+    await client.xadd(log, {b"more": b"1", **fields}, id=entry_id)
+    async with running(service.core(server.url)) as core:
+        assert (await place(core, shop.OrderPlaced(id="k"), 0, "r")).repeated
+
+
 async def test_a_command_of_two_appends_finds_both_again(server, shop, bank):
     service = Shop(shop, bank)
     async with running(service.core(server.url)) as core:

@@ -18,6 +18,7 @@ from factfold_chassis.ids import new_fact_id
 AT_LEAST = "factfold-at-least"
 POSITION = "factfold-position"
 MAX_KEY_BYTES = 512
+NAMES = [b"type", b"key", b"meta", b"data"]  # of an entry's fields, as they are written
 _POSITION = re.compile(r"([a-z0-9.-]{1,64})/(\d{1,9})@([0-9a-f]{16}):(\d{1,16})-(\d{1,16})")
 
 Event = TypeVar("Event", bound=Message)
@@ -36,6 +37,12 @@ def key_of(raw: bytes) -> str:
     if not 1 <= len(raw) <= MAX_KEY_BYTES or raw == b"_":
         raise ValueError(f"a key has 1 to {MAX_KEY_BYTES} bytes, and is not '_'")
     return raw.decode()
+
+
+def in_order(fields: list[bytes]) -> list[bytes]:
+    """The fields of NAMES alone, in that order. Raises KeyError if one is missing."""
+    values = dict(zip(fields[-2::-2], fields[-1::-2], strict=True))  # the first of each name
+    return [part for name in NAMES for part in (name, values[name])]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,15 @@ from factfold_chassis.errors import (
     PositionNotReached,
     WiringError,
 )
-from factfold_chassis.facts import Entry, Fact, Position, format_positions, key_of
+from factfold_chassis.facts import (
+    NAMES,
+    Entry,
+    Fact,
+    Position,
+    format_positions,
+    in_order,
+    key_of,
+)
 from factfold_chassis.log.link import Redis
 from factfold_chassis.log.read import (
     START,
@@ -40,8 +48,6 @@ from factfold_chassis.views.snapshot import Positions, Snapshot
 from factfold_chassis.views.tables import Rows, Tables
 
 logger = logging.getLogger(__name__)
-
-_NAMES = [b"type", b"key", b"meta", b"data"]
 
 RECENT = 1024  # facts of a partition of which a position is compared in full
 
@@ -380,8 +386,8 @@ class ViewEngine:
         for entry in entries:
             fields = entry[1]
             try:
-                if fields[0::2] != _NAMES:
-                    fields = _in_order(fields)
+                if fields[0::2] != NAMES:
+                    fields = in_order(fields)
                 step = plan.get(fields[1])
                 if step is None:
                     self._check_known(stream, fields[1])
@@ -410,11 +416,6 @@ class ViewEngine:
 
 def _present(places: Iterable[Place]) -> Positions:
     return {(place.stream, place.partition): (place.epoch, place.anchor) for place in places}
-
-
-def _in_order(fields: list[bytes]) -> list[bytes]:
-    values = dict(zip(fields[-2::-2], fields[-1::-2], strict=True))  # the first of each name
-    return [part for name in _NAMES for part in (name, values[name])]
 
 
 def _by_stream(

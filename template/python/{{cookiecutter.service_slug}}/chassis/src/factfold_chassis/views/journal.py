@@ -6,7 +6,7 @@ from collections import Counter, deque
 from google.protobuf.message import DecodeError
 
 from factfold.v1.fact_pb2 import FactMeta
-from factfold_chassis.facts import Entry, split_id
+from factfold_chassis.facts import NAMES, Entry, in_order, split_id
 
 REQUESTS_PER_KEY = 64
 RECENT, RECENT_BYTES = 1024, 4 << 20  # of a partition, at most
@@ -51,16 +51,17 @@ class Journal:
         """Remember a batch. Entries that cannot be read are passed over."""
         requests = self._requests.setdefault(stream, {})
         for entry_id, fields in entries:
-            meta = fields[5] if len(fields) == 8 else b""
-            if _REQUEST_ID_TAG in meta:
-                try:
-                    request_id = FactMeta.FromString(meta).request_id
-                    key = fields[3].decode()
-                except (DecodeError, UnicodeDecodeError):
+            try:
+                named = fields if fields[0::2] == NAMES else in_order(fields)
+                if _REQUEST_ID_TAG not in named[5]:
                     continue
-                if request_id:
-                    known = requests.get(key, ())[1 - REQUESTS_PER_KEY :]
-                    requests[key] = (*known, (request_id, entry_id))
+                request_id = FactMeta.FromString(named[5]).request_id
+                key = named[3].decode()
+            except (KeyError, DecodeError, UnicodeDecodeError):
+                continue
+            if request_id:
+                known = requests.get(key, ())[1 - REQUESTS_PER_KEY :]
+                requests[key] = (*known, (request_id, entry_id))
         place = stream, partition
         recent = self._recent.setdefault(place, deque())
         recent.extend(entries)

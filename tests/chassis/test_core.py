@@ -323,6 +323,19 @@ async def test_a_position_not_reached_and_one_of_another_epoch(server, shop, ban
             await core.at_least("nonsense", 0.1)
 
 
+async def test_who_waits_for_a_view_that_begins_anew_hears_so_at_once(server, client, shop, bank):
+    """And not, in the end, a position of a log that is gone."""
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k"))
+        await core.at_least(str(done.position), 2)
+        waiting = asyncio.create_task(core.at_least(f"{done.position}9", 60))
+        await asyncio.sleep(0.01)
+        await client.flushall()
+        with pytest.raises(PositionNotReached, match="now at the start"):
+            await asyncio.wait_for(waiting, 10)
+
+
 async def test_a_watch_of_large_facts_takes_little_memory(server, shop, bank):
     service = Shop(shop, bank)
     async with running(service.core(server.url)) as core:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -106,8 +107,15 @@ class Place:
         self.checked = True
         self.anchor, self.tail = batch.anchor, batch.tail
         self._ids.extend(entry_id for entry_id, _ in batch.entries)
+        self._wake(self.anchor.n)
+
+    def end(self) -> None:
+        """Nothing comes here any more: nobody need wait."""
+        self._wake(math.inf)
+
+    def _wake(self, up_to: float) -> None:
         for future, n in self.waiting.items():
-            if n <= self.anchor.n and not future.done():
+            if n <= up_to and not future.done():
                 future.set_result(None)
 
     def had(self, position: Position) -> bool:
@@ -244,6 +252,8 @@ class ViewEngine:
                 raise PositionNotReached(str(position), str(place.position)) from None
             finally:
                 del place.waiting[future]
+            if self._places.get(position.stream) is not places:
+                raise PositionNotReached(str(position), "")  # the view has begun anew
         if not place.had(position):
             raise PositionLost(str(position), str(place.position))
 
@@ -281,6 +291,8 @@ class ViewEngine:
         snapshot, self.tables = restored or (Snapshot(), Tables(self.view))
         self._positions = snapshot.positions
         self._failures = snapshot.failures
+        for place in self.places():
+            place.end()
         self._places.clear()
         if self.journal is not None:
             self.journal.reset(snapshot.requests)

@@ -12,6 +12,7 @@ import pytest
 import redis.asyncio
 
 from factfold_chassis import Append, Command, InvalidRequest, View, fold, reaction, rpc
+from factfold_chassis.calls import Watch
 from factfold_chassis.contract import Contract
 from factfold_chassis.core import Core
 from factfold_chassis.errors import (
@@ -382,6 +383,32 @@ async def test_a_view_that_begins_anew_while_a_call_waits_for_another_is_not_rea
         at.advance(Batch([], reached, reached.n))
         with pytest.raises(NotReady):
             await reading
+
+
+async def test_a_watch_of_large_facts_reads_few_at_once(server, shop, bank, monkeypatch):
+    """A caller that is slow, or many of them, must not hold the log in memory."""
+    service = Shop(shop, bank)
+    real, sizes = Watch._read, []
+
+    async def measured(self: Watch, *args: Any) -> Any:
+        entries = await real(self, *args)
+        sizes.append(sum(len(fields[-1]) for _, fields in entries))
+        return entries
+
+    monkeypatch.setattr(Watch, "_read", measured)
+    async with running(service.core(server.url)) as core:
+        for i in range(60):
+            done = await place(core, shop.OrderPlaced(id="k", name="x" * 500_000), i)
+        await core.at_least(str(done.position), 5)
+        versions = []
+        async for change in core.watch().changes():
+            versions.append(change.fact.version)
+            if len(versions) == 60:
+                break
+    assert versions == [*range(1, 61)]
+    assert len(sizes) > 3
+    assert max(sizes[1:]) < 5 << 20
+    assert sizes[0] < 11_000_000
 
 
 async def test_a_caller_that_leaves_while_it_waits_is_forgotten(server, shop, bank):

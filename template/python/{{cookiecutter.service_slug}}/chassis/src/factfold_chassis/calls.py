@@ -41,7 +41,9 @@ Row = TypeVar("Row", bound=Message)
 Event = TypeVar("Event", bound=Message)
 
 MAX_REQUEST_ID = 128  # characters
-WATCH_BATCH = 500  # facts read at once while a watch catches up
+# Facts read at once while a watch catches up: the first time, and at most; the bytes that later
+# reads aim at. A caller that is slow holds them.
+WATCH_FIRST, WATCH_BATCH, WATCH_BYTES = 20, 500, 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +205,15 @@ class Watch(Query):
 
     async def _behind(self, place: Place, end: Position) -> AsyncGenerator[Entry]:
         """The entries of one partition behind `end` that this instance has folded."""
+        count = WATCH_FIRST
         while end.n < place.anchor.n:
             # From the fact at `end` on: after a roll-back another one may stand there.
             entries = self._core.journal.recent(place.stream, place.partition, max(1, end.n))
             if entries is None:
-                entries = await self._read(place, end)
+                entries = await self._read(place, end, count)
                 self._go_on(place)
+                size = sum(len(fields[-1]) for _, fields in entries) + 1
+                count = max(2, min(WATCH_BATCH, len(entries) * WATCH_BYTES // size))
             if entries and split_id(entries[0][0]) == (end.ms, end.n):
                 entries = entries[1:]
             if not entries or split_id(entries[0][0])[1] != end.n + 1:
@@ -223,12 +228,12 @@ class Watch(Query):
                 end = Position(place.stream, place.partition, place.epoch, ms, n)
                 yield entry
 
-    async def _read(self, place: Place, end: Position) -> list[Entry]:
+    async def _read(self, place: Place, end: Position, count: int) -> list[Entry]:
         log = Keys(place.stream, place.partition)["log"]
         try:
             async with self._core.redis.link() as link:
                 entries: list[Entry] = await link.call(
-                    "XRANGE", log, f"{end.ms}-{end.n}", "+", "COUNT", WATCH_BATCH
+                    "XRANGE", log, f"{end.ms}-{end.n}", "+", "COUNT", count
                 )
                 head = await read_head(link, place.stream, place.partition)
         except LinkLost as error:

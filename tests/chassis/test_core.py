@@ -673,15 +673,38 @@ async def test_a_reaction_does_not_read_a_view_that_has_begun_anew(server, clien
         await eventually(lambda: seen == [payment, payment])
 
 
-@pytest.mark.parametrize("output", [{"id": ""}, {"id": "x" * 513}, {"id": "x", "name": "x" * 999}])
+@pytest.mark.parametrize("expected", [-1, 2**53, 2**64 - 1, 2**64])
+async def test_a_version_that_no_key_can_have_is_refused_before_it_is_sent(
+    server, shop, bank, expected
+):
+    """The script would refuse the facts of other callers with it."""
+    service = Shop(shop, bank)
+    async with running(service.core(server.url, append_timeout=5.0)) as core:
+        placing = [place(core, shop.OrderPlaced(id=f"k{i}")) for i in range(50)]
+        bad = [place(core, shop.OrderPlaced(id="k"), expected) for _ in range(4)]
+        async with asyncio.timeout(3):
+            *placed, a, b, c, d = await asyncio.gather(*placing, *bad, return_exceptions=True)
+        assert [each.version for each in placed] == [1] * 50
+        for refusal in (a, b, c, d):
+            assert isinstance(refusal, InvalidRequest)
+            assert str(refusal) == "expected_version: must be from 0 to 9007199254740991"
+        with pytest.raises(VersionConflict):
+            await place(core, shop.OrderPlaced(id="k"), 2**53 - 1)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [{"id": ""}, {"id": "x" * 513}, {"id": "x", "name": "x" * 999}, {"id": "x", "version": 2**53}],
+)
 async def test_what_a_reaction_appends_fits_the_wire_format(
     server, client, shop, bank, caplog, output
 ):
+    version = output.pop("version", 0)
     service = Shop(shop, bank)
 
     @reaction(shop.OrderPlaced)
     async def bad(event: Any, call: Any) -> Any:
-        return [Append(shop.OrderPlaced(id="a"), 0), Append(shop.OrderPlaced(**output), 0)]
+        return [Append(shop.OrderPlaced(id="a"), 0), Append(shop.OrderPlaced(**output), version)]
 
     service.reactions.append(bad)
     async with running(service.core(server.url, max_fact_bytes=900)) as core:

@@ -31,7 +31,7 @@ from factfold_chassis.facts import (
     partition_of,
 )
 from factfold_chassis.log.append import Appender
-from factfold_chassis.log.lane import NewFact
+from factfold_chassis.log.lane import NewFact, check_version
 from factfold_chassis.log.link import LinkLost, Redis
 from factfold_chassis.log.streams import Keys, create_stream, read_head
 from factfold_chassis.reactions.declare import Reaction
@@ -314,6 +314,7 @@ class Core:
         version = expected_version or 0
         with self.telemetry.send(stream.name) as send:
             for at, (each, spec) in enumerate(zip(events, specs, strict=True)):
+                check_version(version + at)
                 expected = version + at if stream.versioned else None
                 meta = new_meta(
                     self.source,

@@ -14,6 +14,7 @@ from factfold_chassis.log.scripts import APPEND
 
 MAX_BATCH_FACTS = 256
 MAX_BATCH_BYTES = 1 << 20
+MAX_VERSION = 2**53 - 1  # above it, Lua's numbers round
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,15 @@ def check_fact(key: str, type_: str, size: int, max_bytes: int) -> None:
         raise InvalidRequest("key", "'_' is no key: every hash in Redis has a field of this name")
     if size > max_bytes:
         raise InvalidRequest(type_, f"a fact has at most {max_bytes} bytes, not {size}")
+
+
+def check_version(expected: int) -> None:
+    """Raises InvalidRequest if no key can be at this version.
+
+    The script would refuse the whole batch for it, with the facts of other callers.
+    """
+    if not 0 <= expected <= MAX_VERSION:
+        raise InvalidRequest("expected_version", f"must be from 0 to {MAX_VERSION}")
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,7 @@ from factfold.v1.fact_pb2 import NewFact, Outcome, Unit
 from factfold_chassis.contract import Contract
 from factfold_chassis.errors import WiringError
 from factfold_chassis.facts import Fact, new_meta, partition_of
-from factfold_chassis.log.lane import check_fact
+from factfold_chassis.log.lane import check_fact, check_version
 from factfold_chassis.log.link import Argument
 from factfold_chassis.log.scripts import APPEND
 from factfold_chassis.log.streams import Keys
@@ -28,7 +28,7 @@ def decide(
 
     Raises:
         WiringError: an output is no event of an own stream, or its version does not fit.
-        InvalidRequest: its key or its size does not fit.
+        InvalidRequest: its key, its size or its expected version does not fit.
     """
     units: dict[tuple[str, int], tuple[Unit, Send]] = {}
     for output in _listed(outputs):
@@ -44,6 +44,7 @@ def decide(
                 f"stream {stream.name} is versioned: give Append an expected_version, "
                 "0 for a new key"
             )
+        check_version(output.expected_version or 0)
         key = event.key_of(output.event)
         place = (stream.name, partition_of(key, stream.partitions))
         if place not in units:

@@ -320,8 +320,9 @@ async def test_a_position_not_reached_and_one_of_another_epoch(server, shop, ban
             await core.at_least(other, 0.1)
         with pytest.raises(FailedPrecondition, match="has no view of stream elsewhere"):
             await core.at_least(f"elsewhere/0@{'0' * 16}:1-1", 0.1)
-        with pytest.raises(InvalidRequest, match="is no position"):
-            await core.at_least("nonsense", 0.1)
+        for text in ("nonsense", f"{done.position}\n", str(done.position).replace("0", "\u0660")):
+            with pytest.raises(InvalidRequest, match="is no position"):
+                await core.at_least(text, 0.1)
 
 
 async def test_who_waits_for_a_view_that_begins_anew_hears_so_at_once(server, client, shop, bank):
@@ -451,6 +452,24 @@ async def test_a_watch_resumes_and_misses_nothing(server, shop, bank):
         with pytest.raises(Draining) as draining:
             await following
         assert "orders/" in draining.value.position
+
+
+@pytest.mark.parametrize("after", ["\0", "a\nb", "ü", "x" * 9_000, "orders/9@{epoch}:1-1"])
+async def test_only_positions_become_a_position_to_resume_from(server, shop, bank, after):
+    """It is sent as metadata, which takes no other text."""
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k"))
+        watch = core.watch()
+        with pytest.raises(InvalidRequest):
+            await anext(watch.changes(after.format(epoch=done.position.epoch)))
+        assert watch.last_position == ""
+        watch = core.watch()
+        token = str(done.position)
+        zeros = token.replace("-", "-000")
+        following = asyncio.create_task(anext(watch.changes(f"shop/0@{'0' * 16}:1-1,{zeros},,")))
+        await eventually(lambda: watch.last_position == token)
+        following.cancel()
 
 
 async def test_a_watch_with_much_to_send_ends_with_the_drain(server, shop, bank):

@@ -162,13 +162,15 @@ class Watch(Query):
             Draining: the service ends; its position is where to resume.
             InvalidRequest, OtherEpoch, FailedPrecondition: the token cannot be resumed from.
         """
-        core, self.last_position = self._core, after
+        core = self._core
         name = stream or core.own_stream
         events = core.contract.streams[name].events
         places = [place for place in core.owner.places() if place.stream == name]
         if not places:
             raise NotReady(core.owner.status)
         ends = _resume(places, after)
+        # Written anew: `after` is any text, and this becomes a trailer.
+        self.last_position = format_positions(end for end in ends if end.n)
         news = asyncio.Event()
         core.journal.watch(news)
         try:

@@ -19,7 +19,9 @@ AT_LEAST = "factfold-at-least"
 POSITION = "factfold-position"
 MAX_KEY_BYTES = 512
 NAMES = [b"type", b"key", b"meta", b"data"]  # of an entry's fields, as they are written
-_POSITION = re.compile(r"([a-z0-9.-]{1,64})/(\d{1,9})@([0-9a-f]{16}):(\d{1,16})-(\d{1,16})")
+_POSITION = re.compile(
+    r"([a-z0-9.-]{1,64})/(\d{1,9})@([0-9a-f]{16}):(\d{1,16})-(\d{1,16})", re.ASCII
+)
 
 Event = TypeVar("Event", bound=Message)
 

@@ -10,6 +10,8 @@ from typing import Any, Generic
 
 from factfold_chassis.views.declare import Aggregate, Join, Row, Table, View
 
+PAGE_BYTES = 1 << 20  # of rows; gRPC clients take messages of 4 MiB
+
 # Told of each change: key, row before, row after.
 Listener = Callable[[str, Any, Any], None]
 
@@ -57,18 +59,21 @@ class Rows(Generic[Row]):
     def page(self, size: int, token: str = "") -> Page[Row]:
         """Up to `size` rows in the order of their keys, from where `token` ended.
 
+        Fewer if they are large: a page is sent in one message.
+
         Raises:
             ValueError: the token is none that this method returned.
         """
         ordered = self._in_order()
         start = bisect_right(ordered, _key_of(token)) if token else 0
         rows: list[Row] = []
-        last = ""
-        while start < len(ordered) and len(rows) < size:
+        last, room = "", PAGE_BYTES
+        while start < len(ordered) and len(rows) < size and room > 0:
             row = self._rows.get(ordered[start])
             if row is not None:
                 last = ordered[start]
                 rows.append(copy_of(row))
+                room -= row.ByteSize()
             start += 1
         return Page(rows, _token_of(last) if rows and start < len(ordered) else "")
 
@@ -148,9 +153,13 @@ def _token_of(key: str) -> str:
 
 def _key_of(token: str) -> str:
     try:
-        return base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True).decode()
+        key = base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
-        raise ValueError("no page token of this service") from None
+        key = ""
+    # Base64 has other spellings of a key, which were never handed out.
+    if _token_of(key) != token:
+        raise ValueError("no page token of this service")
+    return key
 
 
 class Tables:

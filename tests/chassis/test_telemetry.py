@@ -260,6 +260,14 @@ def test_a_broken_traceparent_starts_a_new_trace(header: str) -> None:
     assert from_metadata([("traceparent", header)]) is None
 
 
+def test_a_broken_header_of_a_caller_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    many = ",".join(f"k{n}=v" for n in range(40))
+    for state in ("=", "a=b,a=b", "k=" + "v" * 300, many):
+        assert from_metadata([*SAMPLED[:1], ("tracestate", state)]) is not None
+    assert from_metadata([("traceparent", "0" * 600)]) is None
+    assert not caplog.records
+
+
 def test_a_later_version_of_traceparent_may_be_longer() -> None:
     assert from_metadata([("traceparent", f"01-{TRACE}-{SPAN}-01-more")]) is not None
 

@@ -1,5 +1,6 @@
 """W3C trace context, read from and written to gRPC metadata and facts."""
 
+import logging
 from collections.abc import Iterable
 
 from opentelemetry.context import Context
@@ -19,6 +20,10 @@ Metadata = Iterable[tuple[str, str | bytes]]
 
 NOWHERE = Context()
 _W3C = TraceContextTextMapPropagator()
+
+# OpenTelemetry warns of each header that breaks a rule: a line in the log for whoever sends one.
+for _name in ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 def from_metadata(metadata: Metadata) -> SpanContext | None:

@@ -303,6 +303,48 @@ async def test_bytes_that_do_not_parse_are_the_callers_error() -> None:
         assert b.span().attributes["rpc.response.status_code"] == "INVALID_ARGUMENT"
 
 
+HEALTH, REFLECTION = "/grpc.health.v1.Health", "/grpc.reflection.v1alpha.ServerReflection"
+
+
+@pytest.mark.parametrize("path", [f"{HEALTH}/Check", f"{HEALTH}/Watch"])
+async def test_bytes_that_do_not_parse_are_the_callers_error_for_health_too(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bench() as b:
+        call = b.channel.unary_stream(path)(b"\xff\xff", timeout=5)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call.read()
+        assert await b.health() == health_pb2.HealthCheckResponse.SERVING
+    assert_no_parse(error.value)
+    assert not caplog.records
+
+
+async def test_bytes_that_do_not_parse_are_the_callers_error_for_reflection_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    good = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+    async with bench() as b:
+        call = b.channel.stream_stream(f"{REFLECTION}/ServerReflectionInfo")(timeout=5)
+        await call.write(good)
+        assert await call.read()
+        await call.write(b"\xff\xff")
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call.read()
+        assert (await b.refused("/grpc.reflection.Guess/Guess")).code() is Code.UNIMPLEMENTED
+        assert (await b.refused(f"{HEALTH}/Guess")).code() is Code.UNIMPLEMENTED
+    assert_no_parse(error.value)
+    assert not caplog.records
+
+
+def assert_no_parse(error: grpc.aio.AioRpcError) -> None:
+    assert error.code() is Code.INVALID_ARGUMENT
+    assert error.details() == "request: does not parse: use the service's contract"
+    status: Any = rpc_status.from_call(error)
+    details = error_details_pb2.BadRequest()
+    assert status.details[0].Unpack(details)
+    assert [violation.field for violation in details.field_violations] == ["request"]
+
+
 async def test_a_command_returns_its_position_also_when_it_fails_later() -> None:
     async def put(request: Any, call: Any) -> Any:
         call.positions = "orders/0@0123456789abcdef:1-1"
@@ -373,6 +415,44 @@ async def test_a_watch_that_nobody_reads_any_more_is_closed() -> None:
         await call.read()
         call.cancel()
         await asyncio.wait_for(closed.wait(), 2)
+
+
+class Leaving(grpc.aio.ServerInterceptor):
+    """The caller of a watch is gone when its second answer is sent, and gRPC has not said so."""
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        handler = await continuation(handler_call_details)
+
+        class Context:
+            def __init__(self, context: Any) -> None:
+                self.context = context
+                self.written = 0
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.context, name)
+
+            async def write(self, message: Any) -> None:
+                self.written += 1
+                if self.written > 1:
+                    raise grpc.aio.InternalError
+                await self.context.write(message)
+
+        async def watch(request: Any, context: Any) -> None:
+            await handler.unary_stream(request, Context(context))
+
+        return grpc.unary_stream_rpc_method_handler(
+            watch, handler.request_deserializer, handler.response_serializer
+        )
+
+
+async def test_a_caller_that_left_unnoticed_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    async with bench(interceptors=(Leaving(),)) as b:
+        call = b.call(WATCH, timeout=2)
+        assert (await call.read()).text == "one"
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call.read()
+        assert b.span().attributes["rpc.response.status_code"] == "CANCELLED"
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 class Auth(grpc.aio.ServerInterceptor):

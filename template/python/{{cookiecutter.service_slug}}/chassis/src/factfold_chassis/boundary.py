@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -52,11 +52,11 @@ class Boundary(grpc.aio.ServerInterceptor):
     ) -> Any:
         method = handler_call_details.method
         if method.startswith("/grpc.health.v1.Health/"):  # a probe brings no credentials
-            return await continuation(handler_call_details)
+            return _readable(await continuation(handler_call_details))
         for interceptor in reversed(self._interceptors):
             continuation = partial(interceptor.intercept_service, continuation)
         if method.startswith("/grpc.reflection."):
-            return await continuation(handler_call_details)
+            return _readable(await continuation(handler_call_details))
         call = self._telemetry.server_call(
             method, handler_call_details.invocation_metadata, known=method in self._methods
         )
@@ -103,6 +103,18 @@ def add_trailer(context: Context, name: str, value: str | bytes) -> None:
         context.set_trailing_metadata((*present, (name, value)))
 
 
+class _Gone(Exception):
+    """The caller has left, and gRPC has not cancelled the call yet."""
+
+
+async def send(context: Context, message: Any) -> None:
+    """Send one more answer of a stream."""
+    try:
+        await context.write(message)
+    except grpc.aio.InternalError:
+        raise _Gone from None
+
+
 def _bounded(handler: Any, method: str, call: ServerCall) -> Any:
     """`handler` with its span ended and its errors mapped, those of its coders included."""
     streams = handler.response_streaming
@@ -115,7 +127,7 @@ def _bounded(handler: Any, method: str, call: ServerCall) -> Any:
             if hasattr(result, "__aiter__"):
                 async with contextlib.aclosing(result):
                     async for item in result:
-                        await context.write(item)
+                        await send(context, item)
                 result = None
             elif hasattr(result, "__await__"):
                 result = await result
@@ -132,6 +144,38 @@ def _bounded(handler: Any, method: str, call: ServerCall) -> Any:
     return grpc.unary_unary_rpc_method_handler(answer)
 
 
+def _readable(handler: Any) -> Any:
+    """A `handler` of gRPC's own, as it is but for bytes that do not parse.
+
+    gRPC would answer those with UNKNOWN, and log a traceback for each.
+    """
+    if handler is None or handler.request_deserializer is None:
+        return handler
+    read, write = handler.request_deserializer, handler.response_serializer
+    function = handler.unary_unary or handler.unary_stream
+
+    async def answer(data: bytes, context: Context) -> Any:
+        try:
+            request = _parsed(read, data)
+        except InvalidRequest as error:
+            await _refuse(error, context)
+        return await function(request, context)
+
+    async def answers(messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        requests = (_parsed(read, data) async for data in messages)
+        try:
+            async for each in handler.stream_stream(requests, context):
+                yield each
+        except InvalidRequest as error:
+            await _refuse(error, context)
+
+    if handler.unary_unary:
+        return grpc.unary_unary_rpc_method_handler(answer, None, write)
+    if handler.unary_stream:
+        return grpc.unary_stream_rpc_method_handler(answer, None, write)
+    return grpc.stream_stream_rpc_method_handler(answers, None, write)
+
+
 def _parsed(read: Callable[[bytes], Any] | None, data: bytes) -> Any:
     try:
         return read(data) if read else data
@@ -145,11 +189,8 @@ async def _fail(error: BaseException, method: str, call: ServerCall, context: Co
         call.end(_code(context))
     elif isinstance(error, ChassisError):
         call.end(error.code, error)
-        if isinstance(error, InvalidRequest):
-            add_trailer(context, "grpc-status-details-bin", _details(error))
-        add_trailer(context, POSITION, error.position)
-        await context.abort(error.code, _cut(error.message, _MAX_MESSAGE))
-    elif isinstance(error, Exception) or not cancelled():
+        await _refuse(error, context)
+    elif not isinstance(error, _Gone) and (isinstance(error, Exception) or not cancelled()):
         log.error("a handler failed", exc_info=error, extra={"method": method})
         call.end(grpc.StatusCode.INTERNAL, error)
         trace = f"; trace {call.context.trace_id:032x}" if call.context.is_valid else ""
@@ -160,6 +201,15 @@ async def _fail(error: BaseException, method: str, call: ServerCall, context: Co
     else:
         late = context.time_remaining() == 0
         call.end(grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED)
+        if isinstance(error, _Gone):
+            raise asyncio.CancelledError from None  # of anything else gRPC would log a traceback
+
+
+async def _refuse(error: ChassisError, context: Context) -> None:
+    if isinstance(error, InvalidRequest):
+        add_trailer(context, "grpc-status-details-bin", _details(error))
+    add_trailer(context, POSITION, error.position)
+    await context.abort(error.code, _cut(error.message, _MAX_MESSAGE))
 
 
 def _details(error: InvalidRequest) -> bytes:

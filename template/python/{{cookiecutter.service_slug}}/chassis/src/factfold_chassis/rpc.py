@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from factfold_chassis.boundary import Context, add_trailer
+from factfold_chassis.boundary import Context, add_trailer, send
 from factfold_chassis.calls import Handler
 from factfold_chassis.contract import MethodSpec
 from factfold_chassis.core import Core
@@ -80,7 +80,7 @@ async def _watch(core: Core, function: Callable[..., Any], request: Any, context
     try:
         async with aclosing(function(request, call)) as changes:
             async for change in changes:
-                await context.write(change)
+                await send(context, change)
     finally:
         add_trailer(context, POSITION, call.last_position)
 

@@ -569,6 +569,20 @@ async def test_a_redrive_that_is_cut_is_finished_and_answered_once(desk, server,
     assert [text[0] for text in by_key[HERE]] == ["1", "2"]
 
 
+async def test_a_service_ends_although_redis_is_full(shop, bank):
+    """It cannot hand over then, and must not take that for a reason to claim anew."""
+    with servers.start() as full:
+        desk = Desk(full.url, shop, bank)
+        core = desk.core()
+        await core.start()
+        await asyncio.wait_for(core.wait_ready(), 10)
+        await desk.pay(core, A, 1)
+        await eventually(lambda: desk.position() == 1)
+        desk.log.config_set("maxmemory", 1)
+        await asyncio.wait_for(core.close(2.0), 5)
+        desk.log.close()
+
+
 # One connection, many steps.
 
 

@@ -11,6 +11,8 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from factfold_chassis.log.link import Link, LinkLost, Redis, persist
 from factfold_chassis.log.scripts import BEAT, MEMBER
 
@@ -120,7 +122,7 @@ class Membership:
 
     async def leave(self) -> None:
         """Let the others share what this one had."""
-        with suppress(LinkLost, TimeoutError):
+        with suppress(LinkLost, ResponseError, TimeoutError):
             async with asyncio.timeout(1.0), self._redis.link() as link:
                 await link.call("HDEL", self._key, self._instance)
 

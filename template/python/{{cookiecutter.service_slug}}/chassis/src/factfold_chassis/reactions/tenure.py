@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from factfold.v1.fact_pb2 import DeadLetter, Outcome, Unit
 from factfold_chassis.errors import VersionConflict
 from factfold_chassis.facts import Position, split_id
@@ -128,8 +130,9 @@ class Tenure:
             try:
                 yield tenure
             finally:
-                # On a connection of its own: a reply may still be due on the other one.
-                with suppress(LinkLost, TimeoutError):
+                # On a connection of its own: a reply may still be due on the other one. A server
+                # that refuses, being full, must not take the place of a cancellation.
+                with suppress(LinkLost, ResponseError, TimeoutError):
                     async with asyncio.timeout(1.0), redis.link() as last:
                         await RELEASE(last, group.keys("group"), tenure.token)
 

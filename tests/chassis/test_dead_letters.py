@@ -1,6 +1,7 @@
 """Facts that a reaction cannot answer: tried again, held back, given up, redriven, discarded."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -24,7 +25,7 @@ from factfold_chassis.log.read import Anchor
 from factfold_chassis.reactions import letters as letters_module
 from factfold_chassis.reactions.letters import MOST, Letters
 from factfold_chassis.reactions.ownership import OURS
-from factfold_chassis.reactions.tenure import Group, Tenure
+from factfold_chassis.reactions.tenure import Fenced, Group, Tenure
 from factfold_chassis.settings import Settings
 from factfold_chassis.telemetry import Telemetry
 from factfold_chassis.testing import redis_server as servers
@@ -510,6 +511,22 @@ async def test_the_next_owner_finds_the_letters(desk, quick):
         desk.ask("redrive:1")
         await eventually(lambda: not desk.states())
         assert desk.tries == [(B, 3), (A, 1), (A, 2), (A, 5)]
+
+
+async def test_who_was_fenced_and_has_nothing_to_do_claims_anew(desk, quick):
+    """Else nobody would own the partition until its next fact, nor hear what is asked."""
+    async with desk.running(reaction_attempts=1) as core:
+        await dead(desk, core, 1)
+        group = Group("desk.book", "payments", 0, core.epochs["payments"][0], True)
+        taken = False
+        while not taken:  # unless a beat comes between the look and the claim
+            token, beat = desk.log.hmget(desk.keys("group")[0], "token", "beat")  # type: ignore[misc]
+            with contextlib.suppress(Fenced):
+                async with Tenure.of(core.redis, group, core.epochs, "other", "1", (token, beat)):
+                    taken = True
+        desk.answer = failing()
+        desk.ask("redrive:1")
+        await eventually(lambda: not desk.states() and desk.asked() == 0)
 
 
 async def test_a_try_that_a_shutdown_ends_is_no_failure(desk, quick):

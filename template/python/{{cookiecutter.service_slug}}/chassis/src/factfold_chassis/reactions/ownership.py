@@ -141,12 +141,14 @@ class Membership:
         return alive
 
     async def _tend(self, link: Link, ownership: Ownership, wanted: bool) -> None:
-        if ownership.token:
-            # Who is fenced hears it from the next settle or commit.
-            status, *requests = await BEAT(link, ownership.keys, ownership.token)
+        if token := ownership.token:
+            status, *requests = await BEAT(link, ownership.keys, token)
+            if ownership.token != token:
+                return  # claimed anew since: the reply is about the claim before
             if status == b"OK" and requests:
                 ownership.requests.put_nowait(requests)
-            if not wanted:
+            # Who is fenced must not wait for a fact to hear it: who took over may be gone again.
+            if status != b"OK" or not wanted:
                 ownership.unwanted.set()
             return
         token, beat, owner = await link.call("HMGET", ownership.keys[0], "token", "beat", "owner")

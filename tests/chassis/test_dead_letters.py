@@ -489,6 +489,21 @@ async def test_a_letter_that_is_discarded_in_a_try_stays_discarded(desk, quick):
         assert desk.orders() == [(HERE, "answered")]
 
 
+async def test_requests_that_wait_for_a_long_try_take_no_memory(desk, quick):
+    async def hangs(event: Any, call: Reacting) -> None:
+        await asyncio.sleep(60)
+
+    async with desk.running(reaction_attempts=2) as core:
+        await dead(desk, core, 1)
+        desk.answer = hangs
+        desk.ask("redrive:1")
+        await eventually(lambda: desk.tries)
+        desk.ask("redrive:1")
+        await asyncio.sleep(0.5)  # ten beats
+        worker: Any = core._reactions[0]._workers[0]
+        assert worker.ownership.requests.qsize() == 1
+
+
 # Other owners.
 
 

@@ -58,7 +58,8 @@ class Ownership:
     def __init__(self, partition: int, group_key: str, redrive_key: str):
         self.partition = partition
         self.token = b""
-        self.requests: asyncio.Queue[list[bytes]] = asyncio.Queue()  # sequence, request, …
+        # Of sequence, request, …: each beat tells all that are open, so one reply is enough.
+        self.requests: asyncio.Queue[list[bytes]] = asyncio.Queue(1)
         self.unwanted = asyncio.Event()  # another live member is to have it
         self.keys = [group_key, redrive_key]
         self._vacant: asyncio.Future[Seen] | None = None
@@ -67,7 +68,7 @@ class Ownership:
         """This instance owns the partition now."""
         self.token = token
         self.unwanted.clear()
-        self.requests = asyncio.Queue()
+        self.requests = asyncio.Queue(1)
 
     async def vacancy(self) -> Seen:
         """Wait until this instance is to own the partition and nobody alive does."""
@@ -145,7 +146,7 @@ class Membership:
             status, *requests = await BEAT(link, ownership.keys, token)
             if ownership.token != token:
                 return  # claimed anew since: the reply is about the claim before
-            if status == b"OK" and requests:
+            if status == b"OK" and requests and ownership.requests.empty():
                 ownership.requests.put_nowait(requests)
             # Who is fenced must not wait for a fact to hear it: who took over may be gone again.
             if status != b"OK" or not wanted:

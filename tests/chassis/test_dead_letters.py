@@ -23,6 +23,7 @@ from factfold_chassis.facts import Entry, partition_of
 from factfold_chassis.log.link import LinkLost
 from factfold_chassis.log.read import Anchor
 from factfold_chassis.reactions import letters as letters_module
+from factfold_chassis.reactions import worker as worker_module
 from factfold_chassis.reactions.letters import MOST, Letters
 from factfold_chassis.reactions.ownership import OURS
 from factfold_chassis.reactions.tenure import Fenced, Group, Tenure
@@ -565,6 +566,31 @@ async def test_a_try_that_a_shutdown_ends_is_no_failure(desk, quick):
         await eventually(lambda: not desk.states())
     assert desk.tries == [(A, 1), (A, 2)]
     assert sorted(desk.orders()) == [("1", "answered"), ("2", "answered")]
+
+
+@pytest.mark.parametrize("letters", [False, True])
+async def test_a_handler_that_keeps_a_cancellation_to_itself_does_not_hold_up_the_end(
+    desk, quick, monkeypatch, letters
+):
+    monkeypatch.setattr(worker_module, "REPLY_TIMEOUT", 0.2)
+    began = asyncio.Event()
+
+    async def deaf(event: Any, call: Reacting) -> None:
+        began.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    async with desk.running() as core:
+        if letters:
+            desk.answer = failing(A)
+            await desk.pay(core, A, 1, 2)
+            await eventually(lambda: desk.states() == {1: RETRYING, 2: HELD})
+        desk.answer = deaf
+        if not letters:
+            await asyncio.gather(desk.pay(core, A, 1), desk.pay(core, A, 2))
+        await asyncio.wait_for(began.wait(), 5)
+        await asyncio.wait_for(core.close(2.0), 5)
+    assert desk.tries[-1] == (A, 1)
 
 
 @pytest.mark.parametrize("executed", [False, True])

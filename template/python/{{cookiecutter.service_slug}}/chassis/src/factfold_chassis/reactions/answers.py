@@ -99,6 +99,8 @@ class Answers:
                 fact.stream, fact.partition, self.group, fact.meta, fact.key, replay
             ):
                 outputs = await self._reaction(event, Reacting(core, fact))
+                if cancelled():  # and the handler has kept it to itself
+                    raise asyncio.CancelledError
                 outcome, opened = decide(
                     outputs, fact, core.contract, core.source, core.telemetry,
                     core.settings.max_fact_bytes,

@@ -25,7 +25,7 @@ from factfold_chassis.log.read import Anchor
 from factfold_chassis.reactions import letters as letters_module
 from factfold_chassis.reactions import worker as worker_module
 from factfold_chassis.reactions.letters import MOST, Letters
-from factfold_chassis.reactions.ownership import OURS
+from factfold_chassis.reactions.ownership import OURS, chosen
 from factfold_chassis.reactions.tenure import Fenced, Group, Tenure
 from factfold_chassis.settings import Settings
 from factfold_chassis.telemetry import Telemetry
@@ -527,6 +527,57 @@ async def test_the_next_owner_finds_the_letters(desk, quick):
         desk.ask("redrive:1")
         await eventually(lambda: not desk.states())
         assert desk.tries == [(B, 3), (A, 1), (A, 2), (A, 5)]
+
+
+@pytest.mark.parametrize("why", ["wanted by another", "ends"])
+async def test_a_batch_that_ends_after_the_lease_is_not_taken_over(desk, why):
+    """Who hands over beats until it has ended."""
+    began = asyncio.Event()
+
+    async def slow(event: Any, call: Reacting) -> None:
+        began.set()
+        await asyncio.sleep(1.5)
+
+    desk.answer = slow
+    one = desk.core()
+    owner = two = one
+    while two is one or chosen([one.instance, two.instance], 0) != owner.instance:
+        two = desk.core()
+        owner = one if why == "ends" else two
+    async with running(one):
+        await desk.pay(one, A, 1)
+        await began.wait()
+        async with running(two):
+            if why == "ends":
+                await asyncio.sleep(0.2)
+                await one.close(5.0)
+            await eventually(lambda: desk.position() == 1)
+            name, group = two.instance.encode(), desk.keys("group")[0]
+            await eventually(lambda: desk.log.hget(group, "owner") == name)
+            assert desk.tries == [(A, 1)]
+
+
+async def test_who_ends_while_it_hands_over_leaves_nothing_running(desk, quick, monkeypatch):
+    monkeypatch.setattr(worker_module, "REPLY_TIMEOUT", 0.5)
+    began = asyncio.Event()
+
+    async def slow(event: Any, call: Reacting) -> None:
+        if event.order_id == A:
+            raise RuntimeError("not now")
+        began.set()
+        await asyncio.sleep(60)
+
+    desk.answer = slow
+    before = asyncio.all_tasks()
+    async with desk.running() as core:
+        await desk.pay(core, A, 1)
+        await eventually(lambda: desk.states() == {1: RETRYING})
+        await desk.pay(core, B, 1)
+        await began.wait()
+        worker: Any = core._reactions[0]._workers[0]
+        worker.ownership.unwanted.set()
+        await asyncio.sleep(0.1)
+    assert asyncio.all_tasks() == before
 
 
 async def test_who_was_fenced_and_has_nothing_to_do_claims_anew(desk, quick):

@@ -1,5 +1,6 @@
 """Runs a reaction: one worker for each partition of its stream (docs/protocol.md, Reactions)."""
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from factfold_chassis.reactions.declare import Reaction
 from factfold_chassis.reactions.ownership import Membership
 from factfold_chassis.reactions.tenure import Group
 from factfold_chassis.reactions.worker import Worker
-from factfold_chassis.tasks import together
+from factfold_chassis.tasks import cancel, together
 
 if TYPE_CHECKING:
     from factfold_chassis.core import Core
@@ -57,14 +58,23 @@ class ReactionEngine:
             core.redis, core.instance, f"{{{stream}}}:members:{group}",
             [worker.ownership for worker in self._workers], core.settings.lease,
         )  # fmt: skip
+        tending = asyncio.create_task(membership.tend())
+        working = asyncio.create_task(together(*(worker.run() for worker in self._workers)))
         try:
-            await together(membership.tend(), *(worker.run() for worker in self._workers))
+            done, _ = await asyncio.wait((tending, working), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         except (WiringError, LogChanged) as error:
             self.status = f"reaction {self.reaction.name} has stopped: {error}"
             logger.error("%s", self.status)
             core.changed()
         finally:
-            await membership.leave()
+            # The batches under way may end before anybody takes their owner for gone.
+            try:
+                await cancel([working])
+            finally:
+                await cancel([tending])
+                await membership.leave()
 
     def lag(self) -> list[tuple[str, int, int]]:
         """(stream, partition, facts behind the tail)."""

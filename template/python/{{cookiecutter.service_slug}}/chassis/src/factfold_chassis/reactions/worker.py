@@ -104,10 +104,13 @@ class Worker:
                 for task in done:
                     task.result()
             finally:
-                ownership.token = b""
-                # The batch under way may end, on the connection that the letters share.
-                await cancel([batches, unwanted])
-                await cancel([aside])
+                # The batch under way may end, on the connection that the letters share; until
+                # then the beats go on, or another member takes it for abandoned.
+                try:
+                    await cancel([batches, unwanted])
+                finally:  # also if the whole service ends meanwhile
+                    await cancel([aside])
+                    ownership.token = b""
 
     async def _work_off(self, tenure: Tenure, letters: Letters) -> None:
         group = self._group

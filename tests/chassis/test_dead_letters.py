@@ -366,6 +366,36 @@ async def test_a_thousand_letters_pause_the_partition_until_there_is_room(desk, 
         assert core.ready
 
 
+async def test_letters_that_wait_take_no_memory(desk, monkeypatch):
+    monkeypatch.setattr(letters_module, "FIRST_PAUSE", 30.0)
+    load, alive, loaded = Tenure.letter, 0, 0
+
+    class Counted:
+        """A letter, as far as one that waits is looked at."""
+
+        def __init__(self, letter: DeadLetter):
+            nonlocal alive, loaded
+            self.state, self.attempts = letter.state, letter.attempts
+            self.HasField = letter.HasField
+            alive, loaded = alive + 1, loaded + 1
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    async def letter(self: Tenure, n: int) -> Any:
+        return Counted(await load(self, n))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Tenure, "letter", letter)
+    keys = [key for key in map(str, range(50)) if partition_of(key, 2) == 0]
+    desk.answer = failing(*keys)
+    async with desk.running() as core:
+        await asyncio.gather(*(desk.pay(core, key, 1) for key in keys))
+        await eventually(lambda: loaded == len(keys))
+        await asyncio.sleep(0)
+        assert alive == 0
+
+
 # What the command line asks for.
 
 

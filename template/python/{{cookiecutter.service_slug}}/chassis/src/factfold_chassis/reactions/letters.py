@@ -121,9 +121,10 @@ class Letters:
                 if key not in held:
                     break
                 n = held[key][0]
-                letter = await self._load(n)
+                # Not kept meanwhile: each may carry a fact of 1 MiB.
+                pause = _pause(await self._load(n))
             try:
-                async with asyncio.timeout(_pause(letter)):
+                async with asyncio.timeout(pause):
                     await woken.wait()
                 continue
             except TimeoutError:

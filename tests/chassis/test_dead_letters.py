@@ -304,6 +304,37 @@ async def test_an_output_that_is_refused_makes_its_fact_a_letter(desk, quick):
         assert desk.orders() == [(HERE, "1"), (HERE, "2"), (HERE, "3")]
 
 
+async def test_an_output_with_an_impossible_version_makes_its_fact_a_letter(desk, quick):
+    """Settled, no call of the script would ever take it, and the partition would stand still."""
+
+    def answer(event: Any, call: Reacting) -> Append | None:
+        return desk.order(HERE, "never", 2**53) if event.order_id == A else None
+
+    desk.answer = answer
+    async with desk.running() as core:
+        await desk.pay(core, A, 1)
+        await desk.pay(core, B, 2)
+        await eventually(lambda: desk.position() == 2)
+        assert desk.states() == {1: RETRYING}
+        assert "must be from 0 to 9007199254740991" in desk.letter(1).error
+
+
+@pytest.mark.parametrize(("most", "size"), [(4096, 0), (4, 1_000_000)])
+async def test_an_answer_that_is_too_large_makes_its_fact_a_letter(desk, quick, most, size):
+    """Settled, it would have to be appended, whatever a server takes in one call."""
+
+    def answer(event: Any, call: Reacting) -> list[Append]:
+        return [desk.order(event.order_id, "x" * size, at) for at in range(event.amount)]
+
+    desk.answer = answer
+    async with desk.running() as core:
+        await desk.pay(core, A, most + 1)
+        await desk.pay(core, B, most)
+        await eventually(lambda: desk.position() == 2 and desk.states() == {1: RETRYING})
+        assert "at most 4096 events and 4194304 bytes" in desk.letter(1).error
+        await eventually(lambda: [key for key, _ in desk.orders()] == [B] * most)
+
+
 @pytest.mark.parametrize("late", [False, True])
 async def test_a_retry_appends_only_what_is_missing(desk, quick, late):
     """`late`: refused by a retry, not by the batch."""

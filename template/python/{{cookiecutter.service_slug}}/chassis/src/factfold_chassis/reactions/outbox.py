@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from factfold.v1.fact_pb2 import NewFact, Outcome, Unit
 from factfold_chassis.contract import Contract
-from factfold_chassis.errors import WiringError
+from factfold_chassis.errors import InvalidRequest, WiringError
 from factfold_chassis.facts import Fact, new_meta, partition_of
 from factfold_chassis.log.lane import check_fact, check_version
 from factfold_chassis.log.link import Argument
@@ -12,6 +12,11 @@ from factfold_chassis.log.scripts import APPEND
 from factfold_chassis.log.streams import Keys
 from factfold_chassis.reactions.declare import Append, Outputs
 from factfold_chassis.telemetry import Send, Telemetry
+
+# Of one fact. What is settled has to be appended, in one call for each partition, and Redis 6.2
+# breaks the connection of who sends more than 2^20 arguments at once, again and again.
+MAX_OUTPUTS = 4096
+MAX_OUTPUT_BYTES = 4 << 20  # unless it is one output alone
 
 
 def decide(
@@ -28,10 +33,11 @@ def decide(
 
     Raises:
         WiringError: an output is no event of an own stream, or its version does not fit.
-        InvalidRequest: its key, its size or its expected version does not fit.
+        InvalidRequest: its key, its size or its version does not fit, or there are too many.
     """
     units: dict[tuple[str, int], tuple[Unit, Send]] = {}
-    for output in _listed(outputs):
+    total = 0
+    for count, output in enumerate(_listed(outputs), 1):
         event = contract.event_of(output.event)
         stream = event.stream
         if not stream.own:
@@ -62,7 +68,15 @@ def decide(
                 data=output.event.SerializeToString(),
             )
         )
-        check_fact(key, event.name, unit.facts[-1].ByteSize(), max_fact_bytes)
+        size = unit.facts[-1].ByteSize()
+        check_fact(key, event.name, size, max_fact_bytes)
+        total += size
+        if count > MAX_OUTPUTS or (count > 1 and total > MAX_OUTPUT_BYTES):
+            raise InvalidRequest(
+                "outputs",
+                f"one fact is answered with at most {MAX_OUTPUTS} events and {MAX_OUTPUT_BYTES} "
+                "bytes; append one event instead, and the rest in parts, as answers to that",
+            )
     outcome = Outcome(units=[unit for unit, _ in units.values()])
     return outcome, [send for _, send in units.values()]
 

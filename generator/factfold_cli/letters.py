@@ -110,11 +110,18 @@ def _of_partition(log: redis.Redis, group: str, partition: Partition) -> list[Le
     for name, raw in log.hscan_iter(partition.key(f"dead:{group}"), count=_FEW):
         if name != b"_":
             position = Position(partition, int(name))
-            # A letter that went while its key was looked at has no line any more.
-            key = key_of.get(position, b"")
-            line = lines[key] if position in key_of else (position,)
-            found[position.n] = _read(position, key, line, raw)
+            if position not in key_of:  # it has come since: at the end of its line
+                key_of[position] = key = _raw_key(parsed(raw))
+                lines[key] = (*lines.get(key, ()), position)
+            key = key_of[position]
+            found[position.n] = _read(position, key, lines[key], raw)
     return [found[n] for n in sorted(found)]
+
+
+def _raw_key(letter: Any) -> bytes:
+    """What the key of a letter is called in `dead-keys`."""
+    key = entry_fields(letter).get(b"key", b"") if letter is not None else b""
+    return b"" if key == b"_" else key
 
 
 def _lines(flat: Any, partition: Partition) -> dict[bytes, tuple[Position, ...]]:

@@ -782,6 +782,23 @@ def test_what_is_answered_before_it_is_discarded_is_not_said_to_be_lost(own: Own
     assert [(fate.result, fate.final) for fate in asked.fates()] == [("answered", True)]
 
 
+def test_a_letter_that_comes_while_they_are_read_is_not_taken_for_answered(
+    own: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = own()
+    scan = owner.log.hscan_iter
+
+    def late(*args: Any, **more: Any) -> Any:
+        failing(owner, "o-1", state=DeadLetter.RETRYING)
+        return scan(*args, **more)
+
+    monkeypatch.setattr(owner.log, "hscan_iter", late)
+    found = letters(owner.log, GROUP, [Partition("orders", 2)])
+    asked = Asked(owner.log, GROUP, "redrive", found)
+    asked.queue()
+    assert [fate.result for fate in asked.fates()] == ["queued"]
+
+
 def test_a_log_that_goes_meanwhile_is_not_taken_for_an_answer(own: Own) -> None:
     owner = own()
     failing(owner, "o-1")

@@ -9,6 +9,7 @@ import os
 import pkgutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -154,7 +155,6 @@ def run(service: Service) -> None:
         telemetry.install()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(service, settings, telemetry))
-        faulthandler.cancel_dump_traceback_later()
     except StartError as error:
         print(f"{service.name}: {error}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from None
@@ -172,14 +172,22 @@ async def _serve(service: Service, settings: Settings, telemetry: Telemetry) -> 
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
         # A handler that will not be cancelled, or a disk that does not answer, would hold up the
-        # process for ever. This says where, and needs neither the event loop nor the interpreter.
-        faulthandler.dump_traceback_later(settings.drain_timeout + _GRACE, exit=True)
+        # process for ever. In a thread, which the event loop cannot hold up, nor the process it.
+        watchdog = threading.Timer(settings.drain_timeout + _GRACE, _end_by_force)
+        watchdog.daemon = True
+        watchdog.start()
 
     for each in signals:
         loop.add_signal_handler(each, end, each)
     async with Running(service, settings, telemetry):
         await asked.wait()
     log.info("ended")
+
+
+def _end_by_force() -> None:
+    log.error("hangs, and is ended by force; where each thread is:")
+    faulthandler.dump_traceback()
+    os._exit(1)
 
 
 def _found(parts: Sequence[ModuleType]) -> Iterator[Handler | Fold[Any, Any] | Reaction]:

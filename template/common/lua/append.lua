@@ -116,7 +116,7 @@ for _, unit in ipairs(units) do
   if mode == 'units' and unit.sequence <= last then
     unit.skipped, unit.actual = true, actual_of[unit.sequence]
     skipped = skipped + 1
-  elseif unit.sequence == cut then
+  elseif mode == 'units' and unit.sequence == cut then
     -- Its versions have been compared, and taken for all its facts.
     unit.from, first = unit.first + 5 * cut_facts, first - cut_facts
   else

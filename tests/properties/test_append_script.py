@@ -62,7 +62,7 @@ class Appending(RuleBasedStateMachine):
         self.client.eval(CREATE.source, 4, *KEYS.appending, 1, EPOCH)
         self.model = AppendModel(EPOCH)
         self.tokens = itertools.count()
-        self.idle = itertools.cycle([0, 7, 1])
+        self.meaningless = itertools.cycle([0, 7, 1])
         self.batches: dict[bytes, list[Call]] = {b"%032x" % i: [] for i in range(2)}
         self.units: dict[bytes, list[Unit]] = {name: [] for name in (REACTION, *LETTERS)}
         self.owners = [[0, 0], [0, 0]]  # index of the next unit, n of the last one sent
@@ -79,7 +79,7 @@ class Appending(RuleBasedStateMachine):
         producer = _choose(sorted(self.batches), which)
         sequence = len(self.batches[producer]) + 1
         # In this mode a unit's own sequence means nothing.
-        made = [Unit(next(self.idle), facts) for facts in self.facts(shapes, junk)]
+        made = [Unit(next(self.meaningless), facts) for facts in self.facts(shapes, junk)]
         self.batches[producer].append(Call(EPOCH, producer, "batch", sequence, sequence - 1, made))
         if arrives:
             self.send(self.batches[producer][-1], room, full)

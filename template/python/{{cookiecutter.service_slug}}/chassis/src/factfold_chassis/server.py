@@ -26,6 +26,7 @@ _LOOK_EVERY = 0.5  # seconds: how often a service that waits looks what it waits
 _SAY_EVERY = 5.0  # seconds: how often it says how far it has come
 _FIGURE = re.compile(r"\d+")
 _QUIET, _LONGEST_REFUSAL = 0.05, 0.5  # seconds
+_ENDLESS = 24 * 3600.0  # seconds: no drain takes so long
 
 
 class Server:
@@ -91,11 +92,13 @@ class Server:
         # not repeat. So they are accepted and refused until hardly any can be left.
         await self._boundary.quiet(_QUIET, min(_LONGEST_REFUSAL, timeout))
         left = max(0.0, end - asyncio.get_running_loop().time())
-        stopping = asyncio.create_task(self._server.stop(left))
+        # Two stops whose time is up at once crash gRPC, and so does one that is cancelled.
+        stopping = asyncio.create_task(self._server.stop(_ENDLESS))
         await self._boundary.idle(left)
-        # What is left are health watches and reflection, which never end by themselves.
-        await self._server.stop(None)
-        await stopping
+        # What is left are health watches and reflection, which never end by themselves, and calls
+        # whose time is up.
+        await asyncio.shield(self._server.stop(None))
+        await asyncio.shield(stopping)
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()

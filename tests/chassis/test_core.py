@@ -799,15 +799,20 @@ async def test_instances_share_the_partitions_of_a_reaction(server, client, shop
 
 
 async def test_a_flushed_log_is_noticed_by_a_running_view(server, client, shop, bank):
-    service = Shop(shop, bank)
-    async with running(service.core(server.url)) as core:
+    service = Shop(shop, bank, with_bank=True)
+    bank_core = Core(
+        "bank", Contract([bank.DESCRIPTOR]), [], [], Settings(redis_url=server.url), Telemetry()
+    )
+    async with running(bank_core), running(service.core(server.url)) as core:
         await place(core, shop.OrderPlaced(id="k"))
         await eventually(lambda: len(core.query().rows(service.orders)) == 1)
         await client.flushall()
         await eventually(lambda: not core.ready)
         await eventually(lambda: core.status == (
             "view shop waits for stream orders, whose log is gone: restore it from a backup, or "
-            "begin anew without it: `factfold stream recreate orders`"
+            "begin anew without it: `factfold stream recreate orders`; "
+            "view shop waits for stream payments, whose log is gone: "
+            "its owner must restore it, or begin it anew"
         ))  # fmt: skip
 
 

@@ -70,6 +70,13 @@ def test_text_is_one_readable_line() -> None:
     assert out.getvalue().split(" ", 1)[1] == "WARNING serving address=127.0.0.1:1\n"
 
 
+def test_no_line_of_text_is_made_by_what_was_sent_in() -> None:
+    out = io.StringIO()
+    configure(Settings(log_format="text"), out)
+    logging.getLogger().error("refused: %s", "no\n12:00:00.000 INFO    serving")
+    assert out.getvalue().endswith("ERROR   refused: no 12:00:00.000 INFO    serving\n")
+
+
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_a_password_never_appears(form: str) -> None:
     out = io.StringIO()

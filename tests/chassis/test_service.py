@@ -25,6 +25,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from factfold_chassis.calls import Handler, command, query, watch
 from factfold_chassis.errors import WiringError
+from factfold_chassis.reactions.declare import Reaction, reaction
 from factfold_chassis.service import Service
 from factfold_chassis.testing import redis_server as servers
 
@@ -61,9 +62,9 @@ async def watch_lamps(request: Any, call: Any) -> Any:
     yield
 
 
-def service(*handlers: Handler) -> Service:
+def service(*found: Handler | Reaction) -> Service:
     part = ModuleType("part")
-    vars(part).update({f"handler_{at}": handler for at, handler in enumerate(handlers)})
+    vars(part).update({f"part_{at}": each for at, each in enumerate(found)})
     return Service(name="lamps", contract=[FILE], parts=[part])
 
 
@@ -93,8 +94,21 @@ def other(request: Any, call: Any) -> Any: ...
 async def changing(request: Any, call: Any) -> Any: ...
 
 
+@reaction(LampLit)
+async def follow(event: Any, call: Any) -> None: ...
+
+
+@reaction(LampLit)
+def hasty(event: Any, call: Any) -> Any: ...
+
+
+def copied(original: Reaction) -> Reaction:
+    """From one file to another, and not renamed."""
+    return Reaction(original.events, original.function)
+
+
 @pytest.mark.parametrize(
-    ("handlers", "message"),
+    ("parts", "message"),
     [
         (
             (light_lamp, watch_lamps),
@@ -119,11 +133,19 @@ async def changing(request: Any, call: Any) -> Any: ...
             (light_lamp, get_lamp, watch_lamps, changing),
             "two handlers are named get_lamp: remove one",
         ),
+        (
+            (light_lamp, get_lamp, watch_lamps, follow, copied(follow)),
+            "two reactions are named follow: rename one; its position is kept under that name",
+        ),
+        (
+            (light_lamp, get_lamp, watch_lamps, hasty),
+            "reaction hasty must be `@reaction(…) async def`",
+        ),
     ],
 )
-def test_what_does_not_fit_is_one_line(handlers: tuple[Handler, ...], message: str) -> None:
+def test_what_does_not_fit_is_one_line(parts: tuple[Handler | Reaction, ...], message: str) -> None:
     with pytest.raises(WiringError) as refusal:
-        service(*handlers).wire()
+        service(*parts).wire()
     assert str(refusal.value) == message
 
 

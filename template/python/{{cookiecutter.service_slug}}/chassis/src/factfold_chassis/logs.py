@@ -71,6 +71,7 @@ def _text(record: logging.LogRecord, extras: dict[str, object], stack: str) -> s
     time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
     line = f"{time} {record.levelname:<7} {record.getMessage()}"
     line = " ".join([line, *(f"{name}={value}" for name, value in extras.items())])
+    line = " ".join(line.splitlines())  # what others wrote into it must not look like a line
     return f"{line}\n{stack}" if stack else line
 
 

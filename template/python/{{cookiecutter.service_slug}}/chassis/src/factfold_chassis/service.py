@@ -68,7 +68,7 @@ class Service:
             if isinstance(part, Fold):
                 wired.folds.append(part)
             elif isinstance(part, Reaction):
-                wired.reactions.append(part)
+                wired.reactions.append(_fitting_reaction(part, wired.reactions))
             elif handlers.setdefault(_plain(part.name), part) is not part:
                 raise WiringError(f"two handlers are named {part.name}: remove one")
         for method in wired.contract.methods:
@@ -227,6 +227,17 @@ def _fitting(method: MethodSpec, handler: Handler | None) -> Handler:
     if found != wanted:
         raise WiringError(f"{method.path} {why}: its handler must be `{wanted}`, not `{found}`")
     return handler
+
+
+def _fitting_reaction(reaction: Reaction, others: Sequence[Reaction]) -> Reaction:
+    name = reaction.name
+    if any(other.name == name for other in others):
+        raise WiringError(
+            f"two reactions are named {name}: rename one; its position is kept under that name"
+        )
+    if _form(reaction.function) != _FORMS["command"]:
+        raise WiringError(f"reaction {name} must be `@reaction(…) {_FORMS['command']}`")
+    return reaction
 
 
 _FORMS = {"command": "async def", "query": "def", "watch": "async def with yield"}

@@ -89,6 +89,11 @@ async def create_stream(
                     raise LogReplaced(stream.name, reply[0].decode())
                 _check_partitions(stream, int(reply[1]))
                 epochs.append(reply[0].decode())
+            if not present and epochs[0] == epoch:
+                logger.info(
+                    "created stream %s: %d partitions, epoch %s",
+                    stream.name, stream.partitions, epoch,
+                )  # fmt: skip
 
     await persist(create, _waiting_for_redis)
     return epochs

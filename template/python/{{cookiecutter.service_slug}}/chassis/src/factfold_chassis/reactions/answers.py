@@ -79,8 +79,13 @@ class Answers:
         except ValueError:
             return True
 
-    async def one(self, fact: Fact, replay: Replay | None = None) -> tuple[Outcome, Sends]:
+    async def one(
+        self, fact: Fact, replay: Replay | None = None, *, again: bool = False
+    ) -> tuple[Outcome, Sends]:
         """What the handler answers to one fact, and the open spans of what it appends.
+
+        Args:
+            again: it has failed before; its stack was logged then.
 
         Raises:
             WiringError: the code is wrong for every fact.
@@ -91,7 +96,8 @@ class Answers:
                 raise ValueError(f"this reaction does not answer {fact.type}")
             event = fact.read(spec.message)
         except ValueError as error:
-            return self._failed(fact, f"the entry cannot be read: {error}", hopeless=True), Sends()
+            reason = f"the entry cannot be read: {error}"
+            return self._failed(fact, reason, hopeless=True, stack=False), Sends()
         # A view may have begun anew, and what is decided now is never decided again.
         await core.views_ready.wait()
         try:
@@ -111,15 +117,17 @@ class Answers:
             if cancelled():
                 raise
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return self._failed(fact, reason), Sends()
+            return self._failed(fact, reason, stack=not again), Sends()
         places = [(fact.n, (unit.stream, unit.partition)) for unit in outcome.units]
         return outcome, Sends(zip(places, opened, strict=True))
 
-    def _failed(self, fact: Fact, reason: str, *, hopeless: bool = False) -> Outcome:
+    def _failed(
+        self, fact: Fact, reason: str, *, hopeless: bool = False, stack: bool
+    ) -> Outcome:
         self._core.count("factfold.reaction.errors", reaction=self._reaction.name)
         logger.warning(
             "reaction %s cannot answer the fact at %s: %s; later facts of its key wait behind it",
-            self._reaction.name, fact.position, reason, exc_info=not hopeless,
+            self._reaction.name, fact.position, reason, exc_info=stack,
         )  # fmt: skip
         # What a handler says need not be text that can be stored.
         text = reason[:MAX_ERROR].encode(errors="replace").decode()

@@ -65,7 +65,10 @@ class ReactionEngine:
             for task in done:
                 task.result()
         except (WiringError, LogChanged) as error:
-            self.status = f"reaction {self.reaction.name} has stopped: {error}"
+            self.status = (
+                f"reaction {self.reaction.name} has stopped: {error}; "
+                "it goes on once that is mended and the service restarted"
+            )
             logger.error("%s", self.status)
             core.changed()
         finally:

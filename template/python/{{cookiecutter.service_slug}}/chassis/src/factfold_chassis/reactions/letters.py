@@ -146,7 +146,7 @@ class Letters:
         fact = Fact(group.stream, group.partition, group.epoch, entry)
         sends = Sends()
         if not letter.HasField("outcome"):
-            outcome, sends = await self._answers.one(fact)
+            outcome, sends = await self._answers.one(fact, again=bool(letter.attempts))
             if outcome.failure:
                 await self._put_off(n, key, letter, outcome.failure, hopeless=outcome.hopeless)
                 return

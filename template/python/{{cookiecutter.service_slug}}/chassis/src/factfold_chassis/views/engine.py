@@ -52,10 +52,11 @@ logger = logging.getLogger(__name__)
 
 RECENT = 1024  # facts of a partition of which a position is compared in full
 
-_GONE = (
+_OURS_IS_GONE = (
     ", whose log is gone: restore it from a backup, or begin anew without it: "
     "`factfold stream recreate {}`"
 )
+_THEIRS_IS_GONE = ", whose log is gone: its owner must restore it, or begin it anew"
 
 Count = Callable[..., None]
 _Step = tuple[Callable[[bytes], Message], list[tuple[Callable[..., Any], Rows[Any]]]]
@@ -169,7 +170,7 @@ class ViewEngine:
         self._began: dict[str, tuple[float, int]] = {}  # by stream: time, and facts done then
         self._failures = 0
         self._loading = False
-        self._gone: set[str] = set()  # streams that were there
+        self._known: set[str] = set()  # streams that were there when the log changed
         self.refused = ""
         self._keeper = Keeper(
             home, redis, view,
@@ -196,8 +197,9 @@ class ViewEngine:
         for stream in self.streams:
             places = self._places.get(stream)
             if places is None:
-                gone = stream in self._gone
-                yield f"view {name} waits for stream {stream}" + (_GONE.format(stream) if gone else "")
+                gone = _OURS_IS_GONE if stream in self._own else _THEIRS_IS_GONE
+                why = gone.format(stream) if stream in self._known else ""
+                yield f"view {name} waits for stream {stream}{why}"
             elif not all(place.passed for place in places):
                 done = sum(place.done for place in places)
                 target = sum(place.target for place in places)
@@ -282,6 +284,7 @@ class ViewEngine:
             except LogChanged as change:
                 self._count("factfold.log.alarms", view=self.view.name)
                 logger.error("the log changed: %s; rebuilding view %s", change, self.view.name)
+                self._known.update(self._places)
                 self._reset()
                 if not isinstance(change, LogGone):  # it may come back as it was
                     self._keeper.set_aside()
@@ -319,7 +322,7 @@ class ViewEngine:
             places.append(Place(stream, partition, head, anchor))
         self._began[stream] = time.monotonic(), sum(place.done for place in places)
         self._places[stream] = places
-        self._gone.discard(stream)
+        self._known.discard(stream)
         self._changed()
         await self._keeper.mark(_present(places))
         await together(*map(self._follow, places))
@@ -339,14 +342,20 @@ class ViewEngine:
                         self.journal.take(place.stream, place.partition, batch.entries)
                     if place.passed != passed:
                         self._changed()
+                        self._say_caught_up()
                     # A reply that is there already does not make asyncio look at anybody else.
                     await asyncio.sleep(0)
         except LogChanged as change:
-            if isinstance(change, LogGone):
-                self._gone.add(place.stream)
             raise type(change)(
                 f"stream {place.stream}, partition {place.partition}: {change}"
             ) from None
+
+    def _say_caught_up(self) -> None:
+        if self.ready and self._began:
+            since, before = zip(*self._began.values(), strict=True)
+            facts = sum(place.done for place in self.places()) - sum(before)
+            seconds = time.monotonic() - min(since)
+            logger.info("view %s is up to date: %d facts in %.1f s", self.view.name, facts, seconds)
 
     # What outlives the process.
 

@@ -113,6 +113,55 @@ async def test_callers_share_a_call(server, client):
     assert after - before <= 5
 
 
+class Counting(Hook):
+    """Keeps what is sent, and holds the replies back until `let_go`."""
+
+    def __init__(self) -> None:
+        self.appends: list[Command] = []
+        self.let_go = asyncio.Event()
+
+    async def command(self, link: Link, command: Command) -> Verdict:
+        if command.name == "append":
+            self.appends.append(command)
+        return Verdict.PASS
+
+    async def reply(self, link: Link, command: Command, reply: bytes) -> Verdict:
+        if command.name == "append":
+            await self.let_go.wait()
+        return Verdict.PASS
+
+
+async def test_no_more_batches_are_in_flight_than_the_log_remembers(server, client):
+    async with Proxy(server.port, SCRIPTS) as proxy, appending(proxy.url) as appender:
+        counting = Counting()
+        proxy.hooks.append(counting)
+        appends = []
+        for _ in range(8):
+            appends.append(asyncio.ensure_future(appender.append([fact("k")])))
+            await asyncio.sleep(0.02)
+        assert len(counting.appends) == 5
+        # All of them have been carried out, and nobody has heard of it.
+        await asyncio.gather(*(command.executed.wait() for command in counting.appends))
+        proxy.hooks.clear()
+        proxy.cut()
+        assert [position.n for position in await asyncio.gather(*appends)] == [*range(1, 9)]
+    assert len(await log(client)) == 8
+
+
+async def test_batches_are_bounded(server, client):
+    async with Proxy(server.port, SCRIPTS) as proxy, appending(proxy.url) as appender:
+        counting = Counting()
+        counting.let_go.set()
+        proxy.hooks.append(counting)
+        for facts, size, most in ((600, 50, 256), (10, 300_000, 3)):
+            counting.appends.clear()
+            data = b"x" * size
+            await asyncio.gather(*(appender.append([fact("k", data=data)]) for _ in range(facts)))
+            units = [int(command.arguments[5]) for command in counting.appends]
+            assert sum(units) == facts
+            assert max(units) == most
+
+
 async def test_a_stale_version_alone_is_refused(server, client):
     async with appending(server.url) as appender:
         await asyncio.gather(*(appender.append([fact(f"k{i}", 0)]) for i in range(100)))
@@ -555,6 +604,12 @@ async def test_refused_before_they_are_sent(server):
         )
     assert [type(result) for result in results[10:]] == [QueueFull] * 10
     assert not [result for result in results[:10] if isinstance(result, ChassisError)]
+
+
+async def test_what_was_answered_makes_room_for_more(server):
+    async with appending(server.url, limit=10) as appender:
+        for _ in range(3):
+            await asyncio.gather(*(appender.append([fact("k")]) for _ in range(10)))
 
 
 async def test_producers_idle_for_a_week_are_forgotten_and_those_of_reactions_are_not(

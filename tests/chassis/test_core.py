@@ -308,6 +308,17 @@ async def test_a_command_of_two_appends_finds_both_again(server, shop, bank):
             assert (one.version, two.version) == (1, 2)
 
 
+async def test_the_last_64_commands_of_a_key_are_recognised(server, shop, bank):
+    async with running(Shop(shop, bank).core(server.url)) as core:
+        for n in range(65):
+            done = await place(core, shop.OrderPlaced(id="k", name=str(n)), n, f"r{n}")
+        await core.at_least(str(done.position), 2)
+        again = await place(core, shop.OrderPlaced(id="k"), 1, "r1")
+        assert (again.repeated, again.version, again.event.name) == (True, 2, "1")
+        with pytest.raises(VersionConflict):
+            await place(core, shop.OrderPlaced(id="k"), 0, "r0")
+
+
 async def test_a_position_not_reached_and_one_of_another_epoch(server, shop, bank):
     service = Shop(shop, bank)
     async with running(service.core(server.url)) as core:
@@ -551,6 +562,11 @@ async def test_a_watch_does_not_resume_behind_a_fact_that_was_rolled_back(
             await anext(core.watch().changes(str(lost.position)))
 
 
+def keys_of_one_partition(number: int) -> list[str]:
+    keys = [f"k{i}" for i in range(100)]
+    return sorted(key for key in keys if partition_of(key, 4) == partition_of("k0", 4))[:number]
+
+
 async def test_a_reaction_appends_once_per_fact_and_in_key_order(server, shop, bank):
     service = Shop(shop, bank)
     runs: list[str] = []
@@ -600,6 +616,34 @@ async def test_a_reaction_that_fails_is_tried_again_in_order(server, shop, bank)
         assert seen == []
         broken = False
         await eventually(lambda: seen == ["0", "1", "2", "3", "4"])
+
+
+async def test_the_facts_of_a_key_are_answered_one_after_the_other(server, shop, bank):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        for key in keys_of_one_partition(2):
+            for i in range(5):
+                await place(core, shop.OrderPlaced(id=key, name=str(i)), i)
+    running_now: list[str] = []
+    together: set[tuple[str, ...]] = set()
+    answered: list[tuple[str, str]] = []
+
+    @reaction(shop.OrderPlaced)
+    async def note(event: Any, call: Any) -> None:
+        running_now.append(event.id)
+        together.add(tuple(sorted(running_now)))
+        await asyncio.sleep(0.02 if event.name == "0" else 0.01)
+        running_now.remove(event.id)
+        answered.append((event.id, event.name))
+
+    service.reactions.append(note)
+    one, other = keys_of_one_partition(2)
+    async with running(service.core(server.url)):
+        await eventually(lambda: len(answered) == 10)
+    assert together <= {(one,), (other,), (one, other)}
+    assert (one, other) in together
+    for key in (one, other):
+        assert [name for its, name in answered if its == key] == list("01234")
 
 
 async def test_a_cancellation_inside_a_reaction_is_a_failure_like_others(server, shop, bank):
@@ -886,6 +930,22 @@ async def test_a_head_that_was_set_back_by_hand_is_a_refusal(server, client, sho
         await eventually(lambda: "no appender wrote the entry" in core.status)
 
 
+async def test_a_log_that_is_shorter_than_was_read_is_a_roll_back(server, client, shop, bank):
+    """Everything in it was trimmed: no entry tells, only the head does."""
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        for i in range(5):
+            done = await place(core, shop.OrderPlaced(id="k"), i)
+        await core.at_least(str(done.position), 2)
+        partition = done.position.partition
+        async with client.pipeline(transaction=True) as at_once:
+            at_once.xtrim(f"{{orders/{partition}}}:log", maxlen=0, approximate=False)
+            at_once.hset(f"{{orders/{partition}}}:head", "n", 3)
+            await at_once.execute()
+        await eventually(lambda: "cannot be complete" in core.status)
+        assert "facts 1 to 3 were removed before they were read" in core.status
+
+
 async def test_a_position_that_was_rolled_back_is_not_taken_for_another(server, client, shop, bank):
     """The log has grown past it again, with other facts."""
     service = Shop(shop, bank)
@@ -1073,6 +1133,24 @@ def test_keys_that_come_and_go_leave_nothing_behind_once_a_page_was_read(shop):
     assert len(rows._unordered) < 1100
     rows.put("j", shop.Order(id="j"))
     assert rows.page(9).rows == [shop.Order(id="j"), shop.Order(id="k")]
+async def test_closing_ends_the_batch_that_a_reaction_works_on(server, client, shop, bank):
+    service = Shop(shop, bank)
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    @reaction(shop.OrderPlaced)
+    async def note(event: Any, call: Any) -> None:
+        began.set()
+        await asyncio.sleep(0.2)
+        ended.set()
+
+    service.reactions.append(note)
+    async with running(service.core(server.url)) as core:
+        done = await place(core, shop.OrderPlaced(id="k"))
+        await began.wait()
+    assert ended.is_set()
+    group = await client.hgetall(f"{{orders/{done.position.partition}}}:group:shop.note")
+    assert group[b"position"].decode() == f"{done.position.ms}-{done.position.n}"
+    assert group[b"owner"] == b""
 
 
 async def test_changing_a_row_that_was_read_changes_no_state(server, shop, bank):

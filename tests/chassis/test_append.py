@@ -29,7 +29,7 @@ from factfold_chassis.errors import (
 from factfold_chassis.facts import Position, new_meta, partition_of
 from factfold_chassis.log.append import Appender
 from factfold_chassis.log.lane import NewFact
-from factfold_chassis.log.link import Redis
+from factfold_chassis.log.link import LinkLost, Redis
 from factfold_chassis.log.read import Reader
 from factfold_chassis.log.scripts import APPEND
 from factfold_chassis.log.streams import Keys, create_stream
@@ -585,6 +585,42 @@ async def test_large_facts_are_read_in_small_batches(server):
                 break
     assert sum(sizes) == 300
     assert max(sizes[1:]) <= 42
+
+
+async def test_what_was_not_handed_on_is_read_again(server, monkeypatch):
+    """The connection breaks between a batch and the request for the next one."""
+    async with appending(server.url) as appender:
+        for _ in range(3):
+            last = await appender.append([fact("k")])
+    reader = Reader(Redis(server.url), "orders", last.partition, last.epoch, count=1)
+    real, asked = Reader._ask, Counter[str]()
+
+    async def breaks(self: Reader, link: Any, anchor: Any, blocking: bool) -> None:
+        asked[anchor.entry_id] += 1
+        if anchor.n and asked[anchor.entry_id] == 1:
+            raise LinkLost("it is gone")
+        await real(self, link, anchor, blocking)
+
+    monkeypatch.setattr(Reader, "_ask", breaks)
+    found: list[bytes] = []
+    async with aclosing(reader.batches()) as batches, asyncio.timeout(20):
+        async for batch in batches:
+            found += [entry_id for entry_id, _ in batch.entries]
+            if batch.anchor.n == 3:
+                break
+    assert [int(entry_id.split(b"-")[1]) for entry_id in found] == [1, 2, 3]
+
+
+async def test_a_log_without_its_head_is_not_taken_over(server, client):
+    async with appending(server.url) as appender:
+        await appender.append([fact("k")])
+    there = await log(client)
+    for partition in range(4):
+        await client.delete(f"{{orders/{partition}}}:head")
+    with pytest.raises(LogReplaced, match="exists without its head"):
+        await create_stream(Redis(server.url), ORDERS)
+    assert await log(client) == there
+    assert not await client.exists("{orders/0}:head")
 
 
 async def test_refused_before_they_are_sent(server):

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from faults.proxy import Command as Sent
+from faults.proxy import Hook, Link, Proxy, Verdict
 
 from factfold_chassis import Append, Command, InvalidRequest, View, fold, reaction, rpc
 from factfold_chassis.calls import Watch
@@ -270,6 +272,28 @@ async def test_a_repeated_command_gives_one_fact_and_the_first_answer(server, sh
         with pytest.raises(InvalidRequest, match="another command has used it"):
             await place(two, shop.OrderCancelled(id="k"), 0, "r1")
         assert Command(one, Request("r1")).new_id() == Command(two, Request("r1")).new_id()
+
+
+class Late(Hook):
+    """What is read at the tail comes late."""
+
+    async def reply(self, link: Link, command: Sent, reply: bytes) -> Verdict:
+        if command.name == "XREAD":
+            await asyncio.sleep(0.5)
+        return Verdict.PASS
+
+
+async def test_a_repeated_command_waits_for_what_the_view_has_not_seen(server, shop, bank):
+    service = Shop(shop, bank)
+    async with (
+        Proxy(server.port, None) as proxy,
+        running(service.core(server.url)) as one,
+        running(service.core(proxy.url)) as two,
+    ):
+        proxy.hooks.append(Late())
+        first = await place(one, shop.OrderPlaced(id="k", name="first"), 0, "r1")
+        again = await place(two, shop.OrderPlaced(id="k", name="other"), 0, "r1")
+        assert (again.repeated, again.position) == (True, first.position)
 
 
 async def test_a_repeated_command_that_takes_the_version_from_the_view(server, shop, bank):

@@ -150,6 +150,7 @@ async def bench(
     get: Any = get,
     watch: Any = watch,
     interceptors: tuple[grpc.aio.ServerInterceptor, ...] = (),
+    waits: str = "",
     **settings: Any,
 ) -> AsyncIterator[Bench]:
     spans = InMemorySpanExporter()
@@ -162,6 +163,8 @@ async def bench(
     telemetry = Telemetry.for_tests(spans)
     telemetry.activate()
     core = FakeCore(Settings(**{"listen": "127.0.0.1:0", **settings}), telemetry)
+    if waits:
+        core.becomes(waits)
     server = Server(core, wired, interceptors)
     try:
         await server.start()
@@ -208,6 +211,15 @@ async def test_reflection_lists_the_services_and_health_follows_the_core() -> No
         b.core.becomes("")
         await eventually(b.health, health_pb2.HealthCheckResponse.SERVING)
         assert not b.spans.get_finished_spans()
+
+
+async def test_health_says_from_the_first_moment_that_it_is_not_ready() -> None:
+    async with bench(waits="waiting for stream orders") as b:
+        for _ in range(20):
+            assert await b.health() == health_pb2.HealthCheckResponse.NOT_SERVING
+            await asyncio.sleep(0.01)
+        b.core.becomes("")
+        await eventually(b.health, health_pb2.HealthCheckResponse.SERVING)
 
 
 async def eventually(read: Callable[[], Any], wanted: Any) -> None:

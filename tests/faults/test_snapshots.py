@@ -103,12 +103,19 @@ def newest_first(folder: Path) -> list[Path]:
 async def test_spoilt(row: Row) -> None:
     """damaged, truncated, older snapshot"""
     server = row.redis()
-    log, sent, dice = Log(server), Sent(), row.random
+    log, sent, moved, dice = Log(server), Sent(), Sent("moves"), row.random
     writer = await row.probe(server).ready()
+    moves = iter(keys(5000, "move"))
 
     async def append(facts: int) -> None:
         units = [sent.unit(key) for key in dice.choices(KEYS, k=facts)]
         sent.answered(units, await writer.append_many(units))
+        # What joins and aggregates are derived from.
+        units = [
+            moved.unit(next(moves), expected_version=0, group="a", amount=1, to=dice.choice(KEYS))
+            for _ in range(20)
+        ]
+        moved.answered(units, await writer.append_many(units))
 
     def start(at: Proxy, folder: Path) -> Probe:
         return row.probe(at, folder=folder, FACTFOLD_SNAPSHOT_DIR="snapshots")
@@ -162,5 +169,5 @@ async def test_spoilt(row: Row) -> None:
         (latest, *_) = newest_first(folder)
         assert starts_of(latest).keys() == begins.keys()
         assert latest.name > newer
-    row.appended(log, sent)
+    row.appended(log, sent, moved)
     await row.view_is_rebuild(log, writer, at=server)

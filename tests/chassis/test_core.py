@@ -5,6 +5,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +16,8 @@ from faults.proxy import Hook, Link, Proxy, Verdict
 
 from factfold_chassis import Append, Command, InvalidRequest, View, fold, reaction, rpc
 from factfold_chassis.calls import Watch
+import factfold_chassis
+from factfold_chassis import Append, Command, InvalidRequest, View, fold, reaction
 from factfold_chassis.contract import Contract
 from factfold_chassis.core import Core
 from factfold_chassis.errors import (
@@ -37,6 +40,8 @@ from factfold_chassis.reactions.ownership import chosen
 from factfold_chassis.settings import Settings
 from factfold_chassis.telemetry import Telemetry
 from factfold_chassis.views.tables import Rows, Tables
+
+SCRIPTS = Path(factfold_chassis.__file__).parent / "lua"
 
 
 class Request:
@@ -286,7 +291,7 @@ class Late(Hook):
 async def test_a_repeated_command_waits_for_what_the_view_has_not_seen(server, shop, bank):
     service = Shop(shop, bank)
     async with (
-        Proxy(server.port, None) as proxy,
+        Proxy(server.port, SCRIPTS) as proxy,
         running(service.core(server.url)) as one,
         running(service.core(proxy.url)) as two,
     ):

@@ -1146,10 +1146,11 @@ async def test_closing_finishes_what_was_accepted(server, shop, bank):
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     await core.close(2.0)
-    results = await asyncio.gather(*appends, return_exceptions=True)
-    assert not [result for result in results if isinstance(result, ChassisError)]
-    with pytest.raises(LogUnreachable, match="the service is shutting down"):
-        await place(core, shop.OrderPlaced(id="late"))
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(*appends, return_exceptions=True)
+        assert not [result for result in results if isinstance(result, ChassisError)]
+        with pytest.raises(LogUnreachable, match="the service is shutting down"):
+            await place(core, shop.OrderPlaced(id="late"))
 
 
 def test_keys_that_come_and_go_leave_nothing_behind_once_a_page_was_read(shop):

@@ -14,10 +14,9 @@ import redis.asyncio
 from faults.proxy import Command as Sent
 from faults.proxy import Hook, Link, Proxy, Verdict
 
+import factfold_chassis
 from factfold_chassis import Append, Command, InvalidRequest, View, fold, reaction, rpc
 from factfold_chassis.calls import Watch
-import factfold_chassis
-from factfold_chassis import Append, Command, InvalidRequest, View, fold, reaction
 from factfold_chassis.contract import Contract
 from factfold_chassis.core import Core
 from factfold_chassis.errors import (
@@ -1163,6 +1162,8 @@ def test_keys_that_come_and_go_leave_nothing_behind_once_a_page_was_read(shop):
     assert len(rows._unordered) < 1100
     rows.put("j", shop.Order(id="j"))
     assert rows.page(9).rows == [shop.Order(id="j"), shop.Order(id="k")]
+
+
 async def test_closing_ends_the_batch_that_a_reaction_works_on(server, client, shop, bank):
     service = Shop(shop, bank)
     began, ended = asyncio.Event(), asyncio.Event()

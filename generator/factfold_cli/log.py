@@ -12,8 +12,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from factfold_cli.errors import Failed, Refused
+from factfold_cli.given import URL, URL_FILE, given_url
 from factfold_cli.output import address_of, printable
-from factfold_cli.redis_command import given_url
 from factfold_cli.templates import LUA
 
 # The default of the services' own settings.
@@ -30,15 +30,18 @@ option = click.option(
     "--redis",
     "url",
     metavar="URL",
-    help=f"The log; by default FACTFOLD_REDIS_URL, else {_DEFAULT_URL}.",
+    help=f"The log; by default {URL}, else what the file of {URL_FILE} says, else {_DEFAULT_URL}.",
 )
 
 
 @contextmanager
-def opened(url: str | None) -> Iterator[redis.Redis]:
+def opened(
+    url: str | None, otherwise: str = f"name another one with --redis or {URL}"
+) -> Iterator[redis.Redis]:
     """The log at `url`, else the one that services would use.
 
-    Raises Refused for a URL that is none, and Failed, also for what goes wrong in the context.
+    `otherwise` is what a user can do instead of starting it. Raises Refused for a URL that is
+    none, and Failed, also for what goes wrong in the context.
     """
     url = url or given_url() or _DEFAULT_URL
     _check(url)
@@ -49,8 +52,7 @@ def opened(url: str | None) -> Iterator[redis.Redis]:
         raise Failed(f"{address_of(url)} refuses this user: {_reason(error)}") from None
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise Failed(
-            f"no log at {address_of(url)}: {_reason(error)}; start it, or name another one with "
-            "--redis or FACTFOLD_REDIS_URL"
+            f"no log at {address_of(url)}: {_reason(error)}; start it, or {otherwise}"
         ) from None
     except redis.RedisError as error:
         raise Failed(f"{address_of(url)} answers {_reason(error)}") from None

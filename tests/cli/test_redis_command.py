@@ -5,6 +5,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from factfold_cli.redis_server import free_port
+
+from .piped import piped
 from .running import Command, children, ends
 
 
@@ -36,14 +39,63 @@ def test_server_ends_with_the_killed_command(factfold: Callable[..., Command]) -
     assert all(map(ends, below))
 
 
-def test_given_server_is_only_named(factfold: Callable[..., Command], tmp_path: Path) -> None:
+def test_given_server_is_only_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factfold: Callable[..., Command]
+) -> None:
+    url = factfold("redis").line("redis://127.0.0.1:")
     secret = tmp_path / "url"
-    secret.write_text("rediss://user:secret@log.test:6380/1\n")
-    named = factfold("redis", FACTFOLD_REDIS_URL="redis://:secret@log.test:6379/0")
-    assert named.line("redis://") == "redis://log.test:6379/0"
-    filed = factfold("redis", FACTFOLD_REDIS_URL_FILE=str(secret))
-    assert filed.line("rediss://") == "rediss://log.test:6380/1"
-    assert named.code() == filed.code() == 0
+    secret.write_text(url.replace("redis://", "redis://default:secret@") + "\n")
+    for variable, value in (
+        ("FACTFOLD_REDIS_URL", url),
+        # A server without passwords takes any of the default user.
+        ("FACTFOLD_REDIS_URL_FILE", str(secret)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            done = piped("redis", at=tmp_path)
+            assert (done.returncode, done.stdout, done.stderr) == (
+                0,
+                f"{url}\n",
+                f"nothing was started: {variable} names this server\n",
+            )
+            for more in (["--port", "7000"], ["--data", "log"]):
+                done = piped("redis", *more, at=tmp_path)
+                assert (done.returncode, done.stdout, done.stderr) == (
+                    2,
+                    "",
+                    f"factfold: {variable} is set, so no server is started: unset it, or leave "
+                    "--port and --data out\n",
+                )
+    assert not (tmp_path / "log").exists()
+
+
+def test_given_server_that_does_not_answer_is_not_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("FACTFOLD_REDIS_URL", f"redis://:secret@127.0.0.1:{port}/0")
+    done = piped("redis", at=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1,
+        "",
+        f"factfold: no log at redis://127.0.0.1:{port}/0: Error 111 connecting to "
+        f"127.0.0.1:{port}. Connection refused; start it, or unset FACTFOLD_REDIS_URL to have one "
+        "started\n",
+    )
+
+
+def test_file_without_a_url_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "url"
+    monkeypatch.setenv("FACTFOLD_REDIS_URL_FILE", str(path))
+    refused = f"factfold: FACTFOLD_REDIS_URL_FILE: {path}"
+    done = piped("redis", at=tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"{refused} cannot be read\n")
+    path.write_text("\n")
+    done = piped("redis", at=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"{refused} is empty: write the log's URL into it\n",
+    )
 
 
 def test_port_in_use_is_one_line(factfold: Callable[..., Command]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from factfold_cli import environments
 from factfold_cli.discovery import ServiceFolder
 from factfold_cli.errors import Failed, Refused
+from factfold_cli.given import URL, URL_FILE, given_by
 from factfold_cli.output import Output, address_of
 from factfold_cli.redis_command import log_server
 from factfold_cli.redis_server import free_port
@@ -48,7 +49,7 @@ async def stack(
         output.name(folder.name)
     async with AsyncExitStack() as ends:
         url = ends.enter_context(log_server(data))
-        output.say(f"log at {address_of(url)}")
+        output.say(_named(url, ends_soon=silent))
         receiver = await ends.enter_async_context(TraceReceiver())
         with output.busy("preparing " + ", ".join(folder.name for folder in folders)) as say:
             pythons = await _together([prepare(folder, say) for folder in folders])
@@ -84,12 +85,19 @@ def run_until_stopped(work: Coroutine[object, object, None]) -> bool:
     return asyncio.run(main())
 
 
+def _named(url: str, *, ends_soon: bool) -> str:
+    """A line to paste into another shell, unless the log is there already or goes at once."""
+    if ends_soon or given_by():
+        return f"log at {address_of(url)}"
+    return f"log: export {URL}={url}"
+
+
 def _settings(url: str, endpoint: str, data: Path | None) -> dict[str, str]:
     """For every service; what the user has set stands, but for the addresses."""
     settings = {
         "FACTFOLD_LOG_FORMAT": os.environ.get("FACTFOLD_LOG_FORMAT") or "text",
-        "FACTFOLD_REDIS_URL": url,
-        "FACTFOLD_REDIS_URL_FILE": "",
+        URL: url,
+        URL_FILE: "",
         "OTEL_SERVICE_NAME": "",
         "OTEL_BSP_SCHEDULE_DELAY": os.environ.get("OTEL_BSP_SCHEDULE_DELAY") or "500",
     }

@@ -1,6 +1,7 @@
 """The demo as a user runs it: two services made, run and called, and the traces that come of it."""
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -129,6 +130,8 @@ def test_the_rest_is_on_stderr_and_shows_what_was_typed(
         "preparing orders, shipments",
     ):
         assert line in lines
+    # Nothing to paste: it is gone when somebody has read it.
+    assert [line for line in lines if re.fullmatch(r"log at redis://127\.0\.0\.1:\d+/0", line)]
     for name in ("orders", "shipments"):
         assert [line for line in lines if line.startswith(name) and line.endswith(" ready")]
         assert [line for line in lines if line.startswith(name) and line.endswith(" ended")]

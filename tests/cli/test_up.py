@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import run
 
 import pytest
 
@@ -11,7 +12,7 @@ from factfold_cli.demo_calls import Client
 from factfold_cli.errors import Failed
 from factfold_cli.traces import TraceStore
 
-from .running import Command, children, ends
+from .running import FACTFOLD, Command, children, ends, plain_environment
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -20,6 +21,11 @@ def test_services_come_up_answer_and_end_with_it(
 ) -> None:
     command = factfold("up", "--traces", str(services))
     command.ready("shipments")
+    # As a user who pastes the first line into another shell.
+    name, _, url = command.lines[0].removeprefix("log: export ").partition("=")
+    assert command.lines[0] == f"log: export {name}={url}"
+    listed = run([*FACTFOLD, "dead-letters", "list"], env=plain_environment() | {name: url})
+    assert listed.returncode == 0
     client = Client(command.ready("orders"), TraceStore())
     made = client.call("CreateOrder", {"request_id": "one", "name": "Tea"})
     with pytest.raises(Failed, match=r"^CreateOrder of 127.0.0.1:\d+: INVALID_ARGUMENT, .+$"):
@@ -40,6 +46,7 @@ def test_service_started_first_waits_for_the_other(
 ) -> None:
     with redis_server.start() as server:
         shipments = factfold("up", str(services / "shipments"), FACTFOLD_REDIS_URL=server.url)
+        assert shipments.line("log") == f"log at {server.url}"
         shipments.line(" not ready yet")
         orders = factfold("up", str(services / "orders"), FACTFOLD_REDIS_URL=server.url)
         orders.ready("orders")

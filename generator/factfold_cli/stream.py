@@ -4,8 +4,7 @@ import json
 import re
 import secrets
 import sys
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import redis
@@ -14,12 +13,11 @@ from factfold_cli import log as logs
 from factfold_cli.contract import contracts
 from factfold_cli.errors import Failed, Refused
 from factfold_cli.letters import Partition
-from factfold_cli.manifest import root_here
-from factfold_cli.output import printable
+from factfold_cli.manifest import read, root_here
+from factfold_cli.survey import Left, keys, number, parts, streams, survey
 
 # Of a contract that names no number; the chassis has the same.
 _DEFAULT_PARTITIONS = 4
-_KEY = re.compile(rf"\{{{logs.STREAM_NAME}(?:/(\d{{1,9}})\}}:([a-z-]+)|\}}:members)(?::(.+))?")
 
 
 @click.group("stream")
@@ -32,19 +30,20 @@ def command() -> None:
     """
 
 
-@command.command("recreate")
+@command.command("recreate", short_help="Begin one anew, empty, after its log was lost.")
 @click.argument("stream")
 @click.option(
     "--partitions",
     type=click.IntRange(min=1),
     metavar="NUMBER",
-    help="How many; needed if neither what is left nor a contract here says it.",
+    help="How many; by default what the contract here says, or else what is left.",
 )
 @click.option(
     "--destroy-facts",
     type=click.IntRange(min=1),
     metavar="NUMBER",
-    help="Do it although the log is whole: NUMBER is how many facts are lost.",
+    help="Do it although the log is whole, or has another number of partitions: NUMBER is how "
+    "many facts are lost.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @logs.option
@@ -60,7 +59,8 @@ def recreate(
     """Begin STREAM anew, empty, after its log was lost.
 
     What is left of it is removed: facts, positions, dead letters. A service that knows the old
-    log refuses to write to another one until this is done and it is restarted.
+    log refuses to write to another one until this is done and it is restarted: restart each one
+    that writes or reads STREAM.
 
     \b
     Example:
@@ -71,11 +71,13 @@ def recreate(
             f"{stream!r} is no stream: a name has 1 to 64 characters of a-z, 0-9, '-' and '.'"
         )
     with logs.opened(url) as log:
-        left = _survey(log, stream)
-        count = _count(left, partitions)
-        _check(left, destroy_facts)
+        left = survey(log, stream)
+        said = _of_contract(stream)
+        here = _here(log, left, owned=said is not None and said.own)
+        count = _count(left, partitions, said, here)
+        _check(left, count, destroy_facts)
         if not yes:
-            _ask(left)
+            _ask(left, count, here)
         epoch = _begin_anew(log, stream, count)
     if as_json:
         removed = {
@@ -86,120 +88,102 @@ def recreate(
         document = {"stream": stream, "partitions": count, "epoch": epoch, "removed": removed}
         click.echo(json.dumps(document, indent=2))
         return
-    click.echo(f"removed {left}")
-    click.echo(f"{stream} begins anew: {_number(count, 'partition')}, epoch {epoch}")
+    click.echo(f"removed {left}" if str(left) else f"nothing was left of {stream}")
+    click.echo(f"{stream} begins anew: {number(count, 'partition')}, epoch {epoch}")
     click.echo(f"restart every running service that writes or reads {stream}")
 
 
-@dataclass(frozen=True)
-class _Left:
-    """What there still is of a stream; `counts` are the numbers of partitions its heads name."""
+class Said(NamedTuple):
+    """How many partitions the contract in the repository here says that the stream has."""
 
-    stream: str
-    counts: set[int]
-    whole: bool
-    facts: int
-    dead_letters: int
-    groups: list[str]
-
-    def __str__(self) -> str:
-        names = f": {', '.join(map(printable, self.groups))}" if self.groups else ""
-        return (
-            f"{_number(self.facts, 'fact')}, {_number(self.dead_letters, 'dead letter')}, "
-            f"{_number(len(self.groups), 'group')}{names}"
-        )
+    partitions: int
+    own: bool
 
 
-def _survey(log: redis.Redis, stream: str) -> _Left:
-    numbers: set[int] = set()
-    groups, dead_letters = set(), 0
-    for name in _keys(log, stream):
-        of, kind, group = _parts(name)
-        if of is not None:
-            numbers.add(of)
-        if group and kind in ("group", "dead"):
-            groups.add(group)
-        if kind == "dead":
-            dead_letters += max(0, _of(log, "HLEN", name) - 1)  # without the placeholder
-    counts, sound, facts = set(), set(), 0
-    for number in sorted(numbers):
-        partition = Partition(stream, number)
-        head, entries = partition.key("head"), partition.key("log")
-        facts += (length := _of(log, "XLEN", entries))
-        if count := _of(log, "HGET", head, "partitions"):
-            counts.add(count)
-            n, trimmed = _of(log, "HGET", head, "n"), _of(log, "HGET", head, "trimmed")
-            if log.exists(entries) and length == n - trimmed:
-                sound.add(number)
-    whole = [set(range(count)) for count in counts] == [sound]
-    return _Left(stream, counts, whole, facts, dead_letters, sorted(groups))
-
-
-def _of(log: Any, *words: str) -> int:
-    """The reply as a number; 0 for none, and for a key that somebody has used for other things."""
+def _of_contract(stream: str) -> Said | None:
+    """Of the contracts in the repository here, its own or subscribed."""
     try:
-        return int(log.execute_command(*words) or 0)
-    except (redis.ResponseError, ValueError):
-        return 0
-
-
-def _keys(log: redis.Redis, stream: str) -> list[str]:
-    return logs.keys(log, f"{{{stream}/*}}:*") + logs.keys(log, f"{{{stream}}}:members:*")
-
-
-def _parts(key: str) -> tuple[int | None, str, str]:
-    """Partition, kind and group."""
-    match = _KEY.fullmatch(key)
-    if match is None:
-        return None, "", ""
-    number = None if match[1] is None else int(match[1])
-    return number, match[2] or "", match[3] or ""
-
-
-def _count(left: _Left, given: int | None) -> int:
-    """How many partitions the stream is to have. Raises Refused."""
-    if len(left.counts) == 1:
-        (count,) = left.counts
-        if given not in (None, count):
-            raise Refused(f"{left.stream} has {count} partitions: leave --partitions out")
-        return count
-    if said := given or _of_contract(left.stream):
-        return said
-    raise Refused(
-        f"nothing says how many partitions {left.stream} has: give --partitions, or run this "
-        "inside the repository of its service"
-    )
-
-
-def _of_contract(stream: str) -> int | None:
-    """What the contracts in the repository here say, its own or subscribed."""
-    try:
-        found = contracts(root_here())
+        root = root_here()
     except Refused:
         return None
-    return next(
-        (each.partitions or _DEFAULT_PARTITIONS for each in found if each.stream == stream), None
-    )
+    copied = {path for known in read(root)["subscriptions"] for path in known["contract"]}
+    for each in contracts(root):
+        if each.stream == stream:
+            own = f"protos/{each.path}" not in copied
+            return Said(each.partitions or _DEFAULT_PARTITIONS, own)
+    return None
 
 
-def _check(left: _Left, destroy_facts: int | None) -> None:
-    """Facts that are there are only lost by somebody who knows their number. Raises Refused."""
-    facts = _number(left.facts, "fact")
-    if left.whole and left.facts and destroy_facts is None:
+def _count(left: Left, given: int | None, said: Said | None, here: str) -> int:
+    """How many partitions the stream is to have. Raises Refused.
+
+    A copy of a contract may be older than the stream, so it decides only where nothing else does.
+    """
+    if given is not None:
+        return given
+    present = next(iter(left.counts)) if len(left.counts) == 1 else None
+    if said is None and present is None:
+        what = "give --partitions, or run this inside the repository of its service"
+        if left.gone:
+            raise Refused(f"{here}; to begin it anew, {what}")
+        raise Refused(f"nothing says how many partitions {left.stream} has: {what}")
+    if said is None or (present == said.partitions and not said.own):
+        assert present is not None
+        return present
+    if not said.own and present is not None:
         raise Refused(
-            f"the log of {left.stream} is whole: to lose its {facts} for good, "
-            f"give --destroy-facts {left.facts}"
+            f"{left.stream} has {number(present, 'partition')}, but {said.partitions} in the copy "
+            "of its contract here: give --partitions, or run this inside the repository of its "
+            "service"
         )
+    return said.partitions
+
+
+def _check(left: Left, count: int, destroy_facts: int | None) -> None:
+    """Facts that are there are only lost by somebody who knows their number. Raises Refused."""
+    facts = number(left.facts, "fact")
     if destroy_facts not in (None, left.facts):
         raise Refused(f"{left.stream} has {facts}, not {destroy_facts}: is it the right log?")
+    if destroy_facts is not None or not left.facts:
+        return
+    lose = f"to lose its {facts} for good"
+    give = f"give --destroy-facts {left.facts}"
+    if len(left.counts) == 1 and count not in left.counts:
+        (present,) = left.counts
+        raise Refused(
+            f"{left.stream} has {number(present, 'partition')}, not {count}: "
+            f"{lose} and begin with {count}, {give}"
+        )
+    if left.whole:
+        raise Refused(f"the log of {left.stream} is whole: {lose}, {give}")
 
 
-def _ask(left: _Left) -> None:
+def _ask(left: Left, count: int, here: str) -> None:
     """Raises Refused where nobody can be asked, Failed where somebody says no."""
+    lost = str(left)
+    (present,) = left.counts if len(left.counts) == 1 else (count,)
+    instead = f" with {number(count, 'partition')} instead of {present}" * (count != present)
     if not sys.stdin.isatty():
-        raise Refused(f"{left} would be lost: give --yes if that is meant")
-    if not click.confirm(f"Begin {left.stream} anew? Lost are {left}", err=True):
+        if lost:
+            raise Refused(f"{lost} would be lost: give --yes if that is meant")
+        raise Refused(f"{here}; give --yes to begin it anew{instead}")
+    about = f"Lost are {lost}" if lost else here[0].upper() + here[1:]
+    question = f"{about}. Begin {left.stream} anew{instead}?"
+    if not click.confirm(question, err=True):
         raise Failed("nothing was changed")
+
+
+def _here(log: redis.Redis, left: Left, owned: bool) -> str:
+    """How a stream stands of which nothing can be lost.
+
+    Outside the repository of its service its name may be mistyped, or the Redis another one.
+    """
+    if not left.gone:
+        return f"{left.stream} is empty"
+    if owned:
+        return f"nothing is left of {left.stream}"
+    others = ", ".join(streams(log)) or "none"
+    return f"nothing is left of {left.stream} here; streams here: {others}"
 
 
 def _begin_anew(log: redis.Redis, stream: str, count: int) -> str:
@@ -209,8 +193,8 @@ def _begin_anew(log: redis.Redis, stream: str, count: int) -> str:
     for key in logs.keys(log, f"{{{stream}/*}}:head"):
         log.unlink(key)
     keys_of: dict[int | None, list[str]] = {at: [] for at in range(count)}
-    for key in _keys(log, stream):
-        keys_of.setdefault(_parts(key)[0], []).append(key)
+    for key in keys(log, stream):
+        keys_of.setdefault(parts(key)[0], []).append(key)
     create = logs.script(log, "create")
     for at, its in keys_of.items():
         made: list[str] = []
@@ -226,7 +210,3 @@ def _begin_anew(log: redis.Redis, stream: str, count: int) -> str:
         if made and replies[-1] != [b"OK", epoch.encode(), b"%d" % count]:
             raise Failed(f"partition {at} of {stream} was not created; run this once more")
     return epoch
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}" + ("" if count == 1 else "s")

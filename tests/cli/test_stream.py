@@ -55,6 +55,15 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "orders"
 
 
+@pytest.fixture(scope="module")
+def reader(repository: Path) -> Path:
+    """A service that has copied the contract of orders."""
+    command = [*FACTFOLD, "new", "shipments", "--language", "python", "--no-input"]
+    command += ["--subscribe", "orders"]
+    subprocess.run(command, cwd=repository.parent, check=True, capture_output=True)
+    return repository.parent / "shipments"
+
+
 @pytest.fixture
 def used(shared: redis_server.RedisServer, log: redis.Redis) -> Iterator[list[Owner]]:
     """orders with three facts, two groups and a dead letter; beside it orders-2 and orders.x."""
@@ -131,7 +140,11 @@ def test_a_whole_log_is_kept_unless_its_facts_are_counted(
             f"3 facts, 1 dead letter, 2 groups: {', '.join(GROUPS)} would be lost: "
             "give --yes if that is meant",
         ),
-        (["--yes", "--partitions", "8"], "orders has 4 partitions: leave --partitions out"),
+        (
+            ["--yes", "--partitions", "8"],
+            "orders has 4 partitions, not 8: to lose its 3 facts for good and begin with 8, "
+            "give --destroy-facts 3",
+        ),
     ):
         done = run("orders", *arguments)
         assert (done.returncode, done.stdout, done.stderr) == (2, "", f"factfold: {line}\n")
@@ -159,7 +172,7 @@ def test_a_person_is_told_what_is_lost_and_decides(
     code, screen = watched(*command, types="\n", **url)
     assert code == 1
     lost = f"3 facts, 1 dead letter, 2 groups: {', '.join(GROUPS)}"
-    assert f"Begin orders anew? Lost are {lost} [y/N]: " in " ".join(plain(screen))
+    assert f"Lost are {lost}. Begin orders anew? [y/N]: " in " ".join(plain(screen))
     assert "factfold: nothing was changed" in screen
     assert keys(log) == before
     code, screen = watched(*command, types="y\n", **url)
@@ -215,7 +228,7 @@ def test_an_empty_log_needs_no_number(run: Run, log: redis.Redis) -> None:
         names = [f"{{orders/{number}}}:{name}" for name in ("log", "head", "producers", "versions")]
         script(log, "create", names, PARTITIONS, EPOCH)
     done = run("orders", "--yes")
-    assert done.stdout.splitlines()[0] == "removed 0 facts, 0 dead letters, 0 groups"
+    assert done.stdout.splitlines()[0] == "nothing was left of orders"
     begun_anew(log)
 
 
@@ -223,20 +236,142 @@ def test_the_number_of_partitions_comes_from_a_head_an_option_or_a_contract(
     run: Run, log: redis.Redis, repository: Path, used: list[Owner]
 ) -> None:
     log.flushall()
-    done = run("orders", "--yes")
-    assert (done.returncode, done.stderr) == (
-        2,
-        "factfold: nothing says how many partitions orders has: give --partitions, or run this "
-        "inside the repository of its service\n",
-    )
-    assert run("shipments", "--yes", at=repository).returncode == 2
+    for name, at in (("orders", {}), ("shipments", {"at": repository})):
+        done = run(name, "--yes", **at)
+        assert (done.returncode, done.stderr) == (
+            2,
+            f"factfold: nothing is left of {name} here; streams here: none; to begin it anew, "
+            "give --partitions, or run this inside the repository of its service\n",
+        )
     assert keys(log) == {}
     assert run("orders", "--yes", at=repository / "src").returncode == 0
     begun_anew(log, 3)
     log.flushall()
     assert run("orders", "--yes", "--partitions", "2", at=repository).returncode == 0
     begun_anew(log, 2)
+    # Nobody else's word; there is nothing to lose.
+    assert run("orders", "--yes").returncode == 0
+    begun_anew(log, 2)
+    assert run("orders", at=repository).stderr == (
+        "factfold: orders is empty; give --yes to begin it anew with 3 partitions instead of 2\n"
+    )
     assert run("orders", "--yes", at=repository).returncode == 0
+    begun_anew(log, 3)
+
+
+def test_facts_are_kept_until_somebody_means_the_other_number_of_partitions(
+    run: Run, log: redis.Redis, repository: Path, used: list[Owner]
+) -> None:
+    before = keys(log)
+    refused = (
+        "factfold: orders has 4 partitions, not 3: to lose its 3 facts for good and begin with 3, "
+        "give --destroy-facts 3\n"
+    )
+    for arguments in (["--yes"], ["--yes", "--partitions", "3"], ["--partitions", "3"], []):
+        done = run("orders", *arguments, at=repository)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", refused)
+    # Also of a damaged one, which could begin anew as it was.
+    log.delete("{orders/3}:log")
+    assert run("orders", "--yes", at=repository).stderr == refused
+    del before["{orders/3}:log"]
+    assert keys(log) == before
+    done = run("orders", "--yes", "--destroy-facts", "3", at=repository)
+    assert (done.returncode, done.stderr) == (0, "")
+    epoch = begun_anew(log, 3)
+    assert done.stdout.splitlines()[1] == f"orders begins anew: 3 partitions, epoch {epoch}"
+
+
+def test_an_operator_means_another_number_than_the_contract(
+    run: Run, log: redis.Redis, repository: Path, used: list[Owner]
+) -> None:
+    more = ["--yes", "--destroy-facts", "3", "--partitions", "4"]
+    assert run("orders", *more, at=repository).returncode == 0
+    begun_anew(log, 4)
+
+
+def test_the_copy_of_a_contract_does_not_outvote_the_log(
+    run: Run, log: redis.Redis, reader: Path, used: list[Owner]
+) -> None:
+    before = keys(log)
+    done = run("orders", "--yes", "--destroy-facts", "3", at=reader)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2,
+        "",
+        "factfold: orders has 4 partitions, but 3 in the copy of its contract here: give "
+        "--partitions, or run this inside the repository of its service\n",
+    )
+    assert keys(log) == before
+    log.flushall()
+    done = run("orders", at=reader)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "factfold: nothing is left of orders here; streams here: none; give --yes to begin it "
+        "anew\n",
+    )
+    assert run("orders", "--yes", at=reader).returncode == 0
+    begun_anew(log, 3)
+
+
+def test_a_stream_that_is_not_there_is_not_taken_for_a_lost_one(
+    run: Run, log: redis.Redis, repository: Path, used: list[Owner]
+) -> None:
+    before = keys(log)
+    here = "nothing is left of nope here; streams here: orders, orders-2, orders.x"
+    for arguments, then in (
+        (["--yes"], "to begin it anew, give --partitions, or run this inside the repository of "
+         "its service"),
+        (["--partitions", "4"], "give --yes to begin it anew"),
+    ):  # fmt: skip
+        done = run("nope", *arguments)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"factfold: {here}; {then}\n")
+    assert keys(log) == before
+    done = run("nope", "--partitions", "1", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "nothing was left of nope"
+    assert lines[1].startswith("nope begins anew: 1 partition, epoch ")
+
+
+def test_a_flushed_redis_is_no_obstacle_where_the_contract_is(
+    run: Run, log: redis.Redis, repository: Path
+) -> None:
+    # Running readers write this again by themselves.
+    log.hset("{orders}:members:billing.charge", "_", "1")
+    done = run("orders", at=repository)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2,
+        "",
+        "factfold: nothing is left of orders; give --yes to begin it anew\n",
+    )
+    done = run("orders", "--yes", at=repository)
+    assert (done.returncode, done.stderr) == (0, "")
+    epoch = begun_anew(log, 3)
+    assert done.stdout.splitlines() == [
+        "nothing was left of orders",
+        f"orders begins anew: 3 partitions, epoch {epoch}",
+        "restart every running service that writes or reads orders",
+    ]
+    assert run("orders", at=repository).stderr == (
+        "factfold: orders is empty; give --yes to begin it anew\n"
+    )
+
+
+def test_a_person_is_asked_about_a_stream_that_is_not_there(
+    shared: redis_server.RedisServer, log: redis.Redis, used: list[Owner]
+) -> None:
+    command = ["stream", "recreate", "nope", "--partitions", "2"]
+    before = keys(log)
+    code, screen = watched(*command, types="n\n", FACTFOLD_REDIS_URL=shared.url)
+    assert code == 1
+    assert (
+        "Nothing is left of nope here; streams here: orders, orders-2, orders.x. "
+        "Begin nope anew? [y/N]: "
+    ) in " ".join(plain(screen))
+    assert keys(log) == before
+    command = ["stream", "recreate", "orders", "--partitions", "2", "--destroy-facts", "3"]
+    code, screen = watched(*command, types="y\n", FACTFOLD_REDIS_URL=shared.url)
+    assert code == 0
+    assert ". Begin orders anew with 2 partitions instead of 4? [y/N]: " in " ".join(plain(screen))
     begun_anew(log, 2)
 
 
@@ -244,7 +379,12 @@ def test_heads_that_disagree_leave_the_number_to_the_operator(
     run: Run, log: redis.Redis, used: list[Owner]
 ) -> None:
     log.hset("{orders/3}:head", "partitions", 8)
-    assert run("orders", "--yes").returncode == 2
+    done = run("orders", "--yes")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "factfold: nothing says how many partitions orders has: give --partitions, or run this "
+        "inside the repository of its service\n",
+    )
     assert run("orders", "--yes", "--partitions", "3").returncode == 0
     begun_anew(log, 3)
 

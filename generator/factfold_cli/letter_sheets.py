@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from rich.table import Table
-from rich.text import Text
 
 from factfold_cli.decoding import Events, NotDecoded, hexdump, stored, text
+from factfold_cli.letter_table import show_table
 from factfold_cli.letters import Letter, entry_fields
 from factfold_cli.output import Output, printable
 
@@ -20,17 +19,13 @@ _MOST_NAMED = 10
 
 
 def show_tables(chosen: Sequence[tuple[str, Letter]], output: Output) -> None:
-    """One table for each group; key, type and error are cut to the width."""
+    """One table for each group."""
     for group in dict.fromkeys(name for name, _ in chosen):
-        table = Table(title=Text(printable(group), "bold"), title_justify="left", box=None)
-        for name in ("position", "key", "type", "state", "tries", "since", "error"):
-            table.add_column(name, no_wrap=name not in ("key", "type", "error"))
-        for position, key, kind, *rest in (
-            _columns(letter, _ago(letter.failed)) for name, letter in chosen if name == group
-        ):
-            words = [position, key, kind.rpartition(".")[2], *rest]
-            table.add_row(*(Text(each, no_wrap=True, overflow="ellipsis") for each in words))
-        output.show(table)
+        rows = []
+        for letter in (letter for name, letter in chosen if name == group):
+            position, key, kind, *rest, why = _columns(letter, _ago(letter.failed))
+            rows.append(([position, key, kind.rpartition(".")[2], *rest], why))
+        show_table(printable(group), rows, output)
 
 
 def line_of(group: str, letter: Letter) -> str:
@@ -41,10 +36,14 @@ def line_of(group: str, letter: Letter) -> str:
 def _columns(letter: Letter, when: str) -> list[str]:
     why = letter.error or (f"behind {letter.behind}" if letter.behind else "")
     columns = [
-        *(str(letter.position), letter.key, letter.type, letter.state),
+        *(str(letter.position), letter.key, letter.type, _standing(letter.state, letter.queued)),
         *(str(letter.tries or ""), when, " ".join(why.split())),
     ]
     return [printable(column) for column in columns]
+
+
+def _standing(state: str, queued: Sequence[str]) -> str:
+    return state + (f", {' and '.join(queued)} queued" if queued else "")
 
 
 def summary(group: str, letter: Letter) -> dict[str, Any]:
@@ -56,6 +55,7 @@ def summary(group: str, letter: Letter) -> dict[str, Any]:
         "key": letter.key,
         "type": letter.type,
         "state": letter.state,
+        "queued": list(letter.queued),
         "tries": letter.tries,
         "failed_at": _iso(letter.failed) or None,
         "error": letter.error or None,
@@ -121,7 +121,7 @@ def _lines(shown: dict[str, Any]) -> Iterator[str]:
     named = {
         "group": shown["group"],
         "position": shown["position"],
-        "state": shown["state"],
+        "state": _standing(shown["state"], shown["queued"]),
         "tries": shown["tries"],
         "last try": shown["failed_at"],
         "settled": "its answer is settled, and on its way into the log" if shown["settled"] else "",

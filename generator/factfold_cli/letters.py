@@ -6,7 +6,7 @@ requests are queued for it.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import redis
@@ -21,6 +21,7 @@ _POSITION = re.compile(
     rf"({STREAM_NAME})/(\d{{1,9}})(?:@[0-9a-f]{{16}})?:(?:(\d{{1,16}})-)?([1-9]\d{{0,15}})"
 )
 _DEAD = re.compile(rf"\{{({STREAM_NAME})/(\d{{1,9}})\}}:dead:(.+)")
+_REQUEST = re.compile(rb"(redrive|discard):(\d{1,16})")
 _FEW = 20
 
 
@@ -56,6 +57,7 @@ class Letter:
         tries: how many have failed since it was last redriven.
         failed: time of the last of them, in nanoseconds; 0 if there was none.
         line: the positions of all letters of its key, in order.
+        queued: what was asked for it, "redrive" or "discard", and not carried out yet, in order.
     """
 
     position: Position
@@ -68,6 +70,7 @@ class Letter:
     error: str
     failed: int
     line: tuple[Position, ...]
+    queued: tuple[str, ...] = ()
 
     @property
     def behind(self) -> Position | None:
@@ -105,6 +108,7 @@ def letters(log: redis.Redis, group: str, partitions: Iterable[Partition]) -> li
 def _of_partition(log: redis.Redis, group: str, partition: Partition) -> list[Letter]:
     lines = _lines(log.hgetall(partition.key(f"dead-keys:{group}")), partition)
     key_of = {position: key for key, line in lines.items() for position in line}
+    queued = _queued(log.hgetall(partition.key(f"redrive:{group}")))
     found: dict[int, Letter] = {}
     # Each may carry a fact of 1 MiB: a few at a time, and their payloads are not kept.
     for name, raw in log.hscan_iter(partition.key(f"dead:{group}"), count=_FEW):
@@ -114,7 +118,8 @@ def _of_partition(log: redis.Redis, group: str, partition: Partition) -> list[Le
                 key_of[position] = key = _raw_key(parsed(raw))
                 lines[key] = (*lines.get(key, ()), position)
             key = key_of[position]
-            found[position.n] = _read(position, key, lines[key], raw)
+            letter = _read(position, key, lines[key], raw)
+            found[position.n] = replace(letter, queued=queued.get(position.n, ()))
     return [found[n] for n in sorted(found)]
 
 
@@ -122,6 +127,16 @@ def _raw_key(letter: Any) -> bytes:
     """What the key of a letter is called in `dead-keys`."""
     key = entry_fields(letter).get(b"key", b"") if letter is not None else b""
     return b"" if key == b"_" else key
+
+
+def _queued(requests: Any) -> dict[int, tuple[str, ...]]:
+    """What is asked for, by n."""
+    found: dict[int, tuple[str, ...]] = {}
+    for _, request in sorted((int(name), raw) for name, raw in requests.items() if name.isdigit()):
+        if match := _REQUEST.fullmatch(request):
+            n, what = int(match[2]), match[1].decode()
+            found[n] = tuple(dict.fromkeys((*found.get(n, ()), what)))
+    return found
 
 
 def _lines(flat: Any, partition: Partition) -> dict[bytes, tuple[Position, ...]]:

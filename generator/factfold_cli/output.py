@@ -43,6 +43,14 @@ class Output:
         prefix = (f"{name:<{self._width}} | ", self._prefixes.get(name, ""))
         self._console.print(Text.assemble(prefix, (text, style)), soft_wrap=True)
 
+    @property
+    def columns(self) -> int:
+        return self._console.width
+
+    def line(self, text: Text) -> None:
+        """One line, cut where the screen ends."""
+        self._console.print(text, no_wrap=True, overflow="ellipsis")
+
     def show(self, what: RenderableType) -> None:
         self._console.print(what)
 

@@ -82,7 +82,7 @@ def command() -> None:
     """
 
 
-@command.command("list")
+@command.command("list", short_help="List those of the service here, or of all services.")
 @click.argument("group", required=False, callback=_read_group)
 @click.option("--all", "everywhere", is_flag=True, help="Of all services, also inside one's own.")
 @_key
@@ -135,7 +135,7 @@ def list_(
             click.echo(line_of(*each))
 
 
-@command.command("show")
+@command.command("show", short_help="Show all of one: fact, payload, error, what waits for it.")
 @_group
 @click.argument("position", callback=_read_position)
 @click.option(
@@ -169,7 +169,7 @@ def show(
     click.echo(json.dumps(shown, indent=2) if as_json else sheet(shown))
 
 
-@command.command("redrive")
+@command.command("redrive", short_help="Have some tried again, and say what came of it.")
 @_group
 @_positions
 @_key
@@ -198,15 +198,14 @@ def redrive(
       factfold dead-letters redrive shipments.create_shipment_for_order orders/2:17
       factfold dead-letters redrive shipments.create_shipment_for_order --type OrderCreated
     """
-    filtered = key is not None or kind is not None
-    _one_way_to_choose(positions, filtered, everything, "--key, --type or --all")
+    _one_way_to_choose(positions, key, kind, everything, "--key, --type or --all")
     with logs.opened(url) as log:
         chosen = _chosen(log, group, positions, key, kind)
         asked = Asked(log, group, "redrive", chosen)
         _carry_through(asked, seconds, as_json, "answered")
 
 
-@command.command("discard")
+@command.command("discard", short_help="Give up the answers for good; the facts stay.")
 @_group
 @_positions
 @_key
@@ -231,7 +230,7 @@ def discard(
     Example:
       factfold dead-letters discard shipments.create_shipment_for_order orders/2:17
     """
-    _one_way_to_choose(positions, key is not None, False, "--key")
+    _one_way_to_choose(positions, key, None, False, "--key")
     with logs.opened(url) as log:
         chosen = _chosen(log, group, positions, key, None)
         if chosen and not yes:
@@ -268,10 +267,18 @@ def _fits(letter: Letter, key: str | None, kind: str | None) -> bool:
 
 
 def _one_way_to_choose(
-    positions: Sequence[object], filtered: bool, everything: bool, options: str
+    positions: Sequence[object], key: str | None, kind: str | None, everything: bool, options: str
 ) -> None:
-    if sum([bool(positions), filtered, everything]) != 1:
+    filters = [name for name, value in (("--key", key), ("--type", kind)) if value is not None]
+    given = [
+        *(["positions"] if positions else []),
+        *(["--all"] if everything else []),
+        *([" and ".join(filters)] if filters else []),
+    ]
+    if not given:
         raise click.UsageError(f"give positions, or {options}")
+    if len(given) > 1:
+        raise click.UsageError(f"give {given[0]} or {given[1]}, not both")
 
 
 def _chosen(
@@ -281,9 +288,15 @@ def _chosen(
     key: str | None,
     kind: str | None,
 ) -> list[Letter]:
+    """Raises Failed if what was named is not there."""
     if positions:
         return _at(log, group, positions)
-    return [each for each in _of_group(log, group) if _fits(each, key, kind)]
+    found = [each for each in _of_group(log, group) if _fits(each, key, kind)]
+    if not found and (key, kind) != (None, None):
+        of_key = "" if key is None else f" with the key {key!r}"
+        of_kind = "" if kind is None else f" of the type {kind!r}"
+        raise _no_letter(group, of_key + of_kind)
+    return found
 
 
 def _of_group(log: redis.Redis, group: str) -> list[Letter]:
@@ -299,11 +312,14 @@ def _at(log: redis.Redis, group: str, positions: Sequence[tuple[Position, str]])
     for position, entry_id in positions:
         letter = there.get(position)
         if letter is None or (entry_id and letter.entry_id != entry_id):
-            raise Failed(
-                f"{group} has no dead letter at {position}: "
-                f"look with `factfold dead-letters list {group}`"
-            )
+            raise _no_letter(group, f" at {position}")
     return [there[position] for position in dict(positions)]
+
+
+def _no_letter(group: str, which: str) -> Failed:
+    return Failed(
+        f"{group} has no dead letter{which}: look with `factfold dead-letters list {group}`"
+    )
 
 
 def _ask(group: str, chosen: Sequence[Letter]) -> None:
@@ -359,17 +375,18 @@ def _nothing(text: str) -> None:
 
 def _say(asked: Asked, fates: Sequence[Fate], seconds: float) -> None:
     if not fates:
-        click.echo("no such dead letters", err=True)
+        click.echo("no dead letters", err=True)
     between = "  " if sys.stdout.isatty() else "\t"
     for fate in fates:
-        words = [str(fate.letter.position), fate.result, _why(asked, fate, seconds)]
+        result = "failed again" if fate.result == "failed" else fate.result
+        words = [str(fate.letter.position), result, _why(asked, fate, seconds)]
         click.echo(between.join(printable(word) for word in words if word))
 
 
 def _why(asked: Asked, fate: Fate, seconds: float) -> str:
     if fate.result == "failed":
         then = "given up" if fate.given_up else "the service goes on trying"
-        return f"again, {then}: {' '.join(fate.error.split())}"
+        return f"{then}: {' '.join(fate.error.split())}"
     if fate.result == "waits":
         return f"behind {fate.behind}"
     if fate.result == "tried":
@@ -379,7 +396,7 @@ def _why(asked: Asked, fate: Fate, seconds: float) -> str:
     if asked.owned(fate.letter):
         return f"its owner is still busy after {seconds:g} s, and will come to it"
     service = asked.group.rpartition(".")[0]
-    return f"no instance of {service} has taken it up in {seconds:g} s: start one, it will"
+    return f"no instance of {service} has taken it up yet, after {seconds:g} s; one that runs will"
 
 
 def _print_document(shown: Sequence[dict[str, Any]]) -> None:

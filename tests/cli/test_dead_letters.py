@@ -616,7 +616,7 @@ def test_letters_are_answered_in_the_order_of_their_key(run: Run, own: Own) -> N
     assert run("list").stdout.count("\n") == 1
     assert redriven(run("redrive", GROUP, "--all")) == [["orders/2:2", "answered"]]
     done = run("redrive", GROUP, "--all")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "no such dead letters\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "no dead letters\n")
 
 
 def test_what_fails_again_is_said_with_what_waits_behind_it(run: Run, own: Own) -> None:
@@ -636,9 +636,9 @@ def test_what_fails_again_is_said_with_what_waits_behind_it(run: Run, own: Own) 
     done = run("redrive", GROUP, "--type", "OrderPlaced")
     assert redriven(done) == [
         ["orders/0:1", "answered"],
-        ["orders/2:1", "failed", "again, the service goes on trying: KeyError: still broken"],
+        ["orders/2:1", "failed again", "the service goes on trying: KeyError: still broken"],
         ["orders/2:2", "waits", "behind orders/2:1"],
-        ["orders/2:3", "failed", "again, given up: hopeless"],
+        ["orders/2:3", "failed again", "given up: hopeless"],
     ]
     assert (done.returncode, done.stderr) == (
         1,
@@ -690,7 +690,7 @@ def test_a_request_that_nobody_carries_out_stays_and_says_so(run: Run, own: Own)
         [
             "orders/2:1",
             "queued",
-            "no instance of shipments has taken it up in 0.5 s: start one, it will",
+            "no instance of shipments has taken it up yet, after 0.5 s; one that runs will",
         ]
     ]
     assert done.returncode == 1
@@ -734,14 +734,50 @@ def test_a_try_that_takes_long_is_said(run: Run, own: Own) -> None:
 
 def test_there_is_one_way_to_choose(run: Run, own: Own) -> None:
     failing(own(), "o-1")
-    wrong = "factfold: give positions, or --key, --type or --all; see factfold dead-letters redrive"
-    for arguments in ([], ["--all", "--key", "o-1"], ["orders/2:1", "--type", "x"]):
-        done = run("redrive", GROUP, *arguments)
-        assert (done.returncode, done.stderr) == (2, f"{wrong} --help\n")
-    wrong = "factfold: give positions, or --key; see factfold dead-letters discard"
-    for arguments in ([], ["orders/2:1", "--key", "o-1"]):
-        done = run("discard", GROUP, *arguments)
-        assert (done.returncode, done.stderr) == (2, f"{wrong} --help\n")
+    for command, arguments, wrong in (
+        ("redrive", [], "give positions, or --key, --type or --all"),
+        ("redrive", ["orders/2:1", "--all"], "give positions or --all, not both"),
+        ("redrive", ["orders/2:1", "--key", "o-1"], "give positions or --key, not both"),
+        ("redrive", ["orders/2:1", "--type", "x"], "give positions or --type, not both"),
+        ("redrive", ["--all", "--key", "o-1"], "give --all or --key, not both"),
+        (
+            "redrive",
+            ["--all", "--key", "", "--type", "x"],
+            "give --all or --key and --type, not both",
+        ),
+        ("discard", [], "give positions, or --key"),
+        ("discard", ["orders/2:1", "--key", "o-1"], "give positions or --key, not both"),
+    ):
+        done = run(command, GROUP, *arguments)
+        assert (done.returncode, done.stdout, done.stderr) == (
+            2,
+            "",
+            f"factfold: {wrong}; see factfold dead-letters {command} --help\n",
+        )
+
+
+def test_what_is_named_and_not_there_is_a_failure(run: Run, own: Own) -> None:
+    owner = own()
+    failing(owner, "o-1")
+    for arguments, which in (
+        (["redrive", GROUP, "orders/2:7"], "at orders/2:7"),
+        (["redrive", GROUP, "--key", "nope"], "with the key 'nope'"),
+        (["redrive", GROUP, "--key", "\x1b[2J"], "with the key '\\x1b[2J'"),
+        (["redrive", GROUP, "--type", "Nope", "--json"], "of the type 'Nope'"),
+        (
+            ["redrive", GROUP, "--key", "o-1", "--type", "Nope"],
+            "with the key 'o-1' of the type 'Nope'",
+        ),
+        (["discard", GROUP, "--key", "nope", "--yes"], "with the key 'nope'"),
+    ):
+        done = run(*arguments)
+        assert (done.returncode, done.stdout, done.stderr) == (
+            1,
+            "",
+            f"factfold: {GROUP} has no dead letter {which}: "
+            f"look with `factfold dead-letters list {GROUP}`\n",
+        )
+    assert owner.beat() == []
 
 
 def test_a_person_is_shown_that_it_waits(own: Own, server: redis_server.RedisServer) -> None:
@@ -758,6 +794,15 @@ def test_a_person_is_shown_that_it_waits(own: Own, server: redis_server.RedisSer
     assert code == 0
     assert "waiting for 2 dead letters, 1 settled" in screen
     assert "orders/2:1  answered\norders/2:2  answered\n" in screen
+
+
+def test_a_person_reads_what_failed_again(own: Own, server: redis_server.RedisServer) -> None:
+    owner = own()
+    failing(owner, "o-1")
+    owner.runs(lambda letter: "KeyError: still")
+    code, screen = screen_of(server, "redrive", GROUP, "orders/2:1")
+    assert code == 1
+    assert "orders/2:1  failed again  the service goes on trying: KeyError: still\n" in screen
 
 
 # discard

@@ -143,14 +143,19 @@ async def test_a_failing_fact_holds_its_key_until_it_is_mended_and_redriven(
     assert again.returncode == 1
     # After one try, or the second one, which is the last.
     assert again.stdout in {
-        f"{position}\tfailed\tagain, {then}: ValueError: no carrier takes bad\n"
+        f"{position}\tfailed again\t{then}: ValueError: no carrier takes bad\n"
         for then in ("the service goes on trying", "given up")
     }
 
     instance.terminate()
     assert await instance.ends() == 0
     alone = await dead_letters(server, failing, "redrive", GROUP, position, "--wait", "0.5")
-    assert "\tqueued\tno instance of shipments has taken it up in 0.5 s" in alone.stdout
+    assert alone.stdout == (
+        f"{position}\tqueued\t"
+        "no instance of shipments has taken it up yet, after 0.5 s; one that runs will\n"
+    )
+    (first, *_) = await listed(server, failing)
+    assert first["queued"] == ["redrive"]
 
     mended = code("False")
     start(mended, **QUICK)

@@ -19,7 +19,7 @@ def command() -> None:
     """
 
 
-@command.command("subscription")
+@command.command("subscription", short_help="Copy a service's contract; fold and answer its facts.")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def subscription(directory: Path, as_json: bool) -> None:

@@ -48,7 +48,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _one_line(error: click.ClickException) -> str:
     words = " ".join(error.format_message().split())
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        return f"{words.rstrip('.')}; see {error.ctx.command_path} --help"
+        help_ = f"{error.ctx.command_path} --help"
+        # "Did you mean …?" is a sentence of its own.
+        return (
+            f"{words} See {help_}" if words.endswith("?") else f"{words.rstrip('.')}; see {help_}"
+        )
     return words
 
 

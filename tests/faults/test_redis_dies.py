@@ -28,8 +28,9 @@ async def test_redis_is_killed(row: Row) -> None:
     async with Load(row, probe, sent, KEYS) as load:
         while row.more:
             await load.acknowledged(500)
+            kill = row.counts.injected
             # Between an execution and its reply, and at any moment.
-            if row.counts.injected % 2:
+            if kill % 2:
                 await asyncio.sleep(row.random.uniform(0, 0.02))
                 if not load.under_way:
                     continue
@@ -39,7 +40,7 @@ async def test_redis_is_killed(row: Row) -> None:
                 await proxy.spring(of_append)
             row.injected()
             # Back in time for what is in flight, or too late.
-            await asyncio.sleep(row.random.choice([0, 0.8]))
+            await asyncio.sleep(0.8 if kill // 2 % 2 else 0)
             await asyncio.to_thread(server.start_again)
         await load.acknowledged(500)
     row.appended(log, sent)

@@ -1278,6 +1278,79 @@ async def test_a_repeated_command_that_decides_otherwise_appends_nothing(server,
         assert core.query().rows(service.orders).get("k").version == 1
 
 
+class Noting(Shop):
+    """Notes the names of the orders that its reaction has answered."""
+
+    def __init__(self, shop: ModuleType, bank: ModuleType):
+        super().__init__(shop, bank)
+        self.seen: list[str] = []
+
+        @reaction(shop.OrderPlaced)
+        async def note(event: Any, call: Any) -> None:
+            self.seen.append(event.name)
+
+        self.note = note
+
+    async def place(self, core: Core, names: list[str], version: int, shop: Any) -> Any:
+        for at, name in enumerate(names, version):
+            done = await place(core, shop.OrderPlaced(id="k", name=name), at)
+        return done.position
+
+
+async def committed(client: redis.asyncio.Redis, position: Any) -> str:
+    """The reaction's group, once it is at `position`."""
+    group = f"{{orders/{position.partition}}}:group:shop.note"
+    async with asyncio.timeout(10):
+        while await client.hget(group, "position") != f"{position.ms}-{position.n}".encode():
+            await asyncio.sleep(0.01)
+    return group
+
+
+async def test_a_reaction_goes_on_in_a_log_that_was_rolled_back(server, client, shop, bank):
+    """Its position lies beside the log, and was rolled back with it; its token was not."""
+    service = Noting(shop, bank)
+    service.reactions.append(service.note)
+    async with running(service.core(server.url)) as core:
+        early = await service.place(core, list("abcde"), 0, shop)
+        group = await committed(client, early)
+        before = await client.hmget(group, "position", "fact", "settled")
+        lost = await service.place(core, list("fghij"), 5, shop)
+        await committed(client, lost)
+        await client.hset(
+            group, mapping=dict(zip(["position", "fact", "settled"], before, strict=True))
+        )
+        await roll_back(client, early.partition, 5)
+        await eventually(lambda: core.ready and core.owner.places()[early.partition].anchor.n == 5)
+        after = await service.place(core, list("uvwxyz"), 5, shop)
+        await committed(client, after)
+        assert core.ready
+    assert service.seen == list("abcdefghijuvwxyz")
+
+
+async def test_a_reaction_stops_where_its_position_is_another_fact(server, client, shop, bank):
+    """The log was rolled back and has grown again, with the same ids; the position was not."""
+    service = Noting(shop, bank)
+    service.reactions.append(service.note)
+    head = f"{{orders/{partition_of('k', 4)}}}:head"
+    async with running(service.core(server.url)) as core:
+        await service.place(core, ["a"], 0, shop)
+        later = int(await client.hget(head, "ms")) + 60_000
+        await client.hset(head, "ms", later)
+        lost = await service.place(core, ["lost"], 1, shop)
+        await committed(client, lost)
+    await roll_back(client, lost.partition, 1)
+    await client.hset(head, "ms", later)
+    service.reactions.clear()
+    async with running(service.core(server.url)) as core:
+        other = await service.place(core, ["other"], 1, shop)
+        assert (other.ms, other.n) == (lost.ms, lost.n)
+    service.reactions.append(service.note)
+    async with running(service.core(server.url), ready=False) as core:
+        await eventually(lambda: "reaction note has stopped" in core.status)
+        assert f"another fact stands at {lost.ms}-{lost.n}" in core.status
+    assert service.seen == ["a", "lost"]
+
+
 async def test_a_reaction_that_stops_leaves_no_handler_running(server, shop, bank):
     service = Shop(shop, bank)
     tries: list[str] = []

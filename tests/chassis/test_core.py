@@ -1268,6 +1268,33 @@ async def test_a_silent_owner_is_replaced_after_the_lease_and_not_before(
         await eventually(lambda: len(seen) == 20)
 
 
+async def test_commands_that_all_come_again_share_few_connections(server, shop, bank, monkeypatch):
+    service = Shop(shop, bank)
+    async with running(service.core(server.url)) as core:
+        first = await asyncio.gather(
+            *(place(core, shop.OrderPlaced(id=f"k{at}"), 0, f"r{at}") for at in range(200))
+        )
+        real, present, most = core.redis.link, 0, 0
+
+        @asynccontextmanager
+        async def counted() -> AsyncIterator[Any]:
+            nonlocal present, most
+            present += 1
+            most = max(most, present)
+            try:
+                async with real() as link:
+                    yield link
+            finally:
+                present -= 1
+
+        monkeypatch.setattr(core.redis, "link", counted)
+        again = await asyncio.gather(
+            *(place(core, shop.OrderPlaced(id=f"k{at}"), 0, f"r{at}") for at in range(200))
+        )
+    assert [each.position for each in again] == [each.position for each in first]
+    assert 1 < most <= 16
+
+
 async def test_a_repeated_command_that_decides_otherwise_appends_nothing(server, shop, bank):
     service = Shop(shop, bank)
     async with running(service.core(server.url)) as core:

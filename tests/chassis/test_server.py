@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
@@ -179,6 +181,19 @@ async def test_the_three_kinds_of_call() -> None:
         assert (await b.call(PUT, "a")).text == "put a"
         assert (await b.call(GET, "a")).text == "got a"
         assert [answer.text async for answer in b.call(WATCH)] == ["one", "two"]
+
+
+async def test_thousands_of_calls_at_once_are_all_answered() -> None:
+    """They wait to be accepted while the service is busy."""
+
+    def slow_at_first(request: Any, call: Any) -> Any:
+        time.sleep(0.5 if request.text == "0" else 0)
+        return Text(text=request.text)
+
+    async with bench(get=slow_at_first) as b:
+        calls = (b.call(GET, str(at), timeout=30) for at in range(5000))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert Counter(map(type, answers)) == {Text: 5000}
 
 
 @pytest.mark.parametrize(

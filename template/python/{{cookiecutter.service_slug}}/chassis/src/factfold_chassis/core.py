@@ -46,6 +46,9 @@ from factfold_chassis.views.keep import Home
 
 logger = logging.getLogger(__name__)
 
+# At once: after an outage all callers may repeat their commands, and each look-up has a connection.
+LOOK_UPS = 16
+
 
 class Core:
     """Everything of one instance that is not gRPC.
@@ -78,6 +81,7 @@ class Core:
         self.epochs: dict[str, list[str]] = {}
         self.on_ready_change: list[Callable[[bool], None]] = []
         self._appenders: dict[str, Appender] = {}
+        self._looking_up = asyncio.Semaphore(LOOK_UPS)
         self._status = f"waits for Redis at {settings.redis_address}"
         self.ready = False
         self._ready = asyncio.Event()
@@ -353,7 +357,7 @@ class Core:
         stream = specs[0].stream
         partition = partition_of(key, stream.partitions)
         try:
-            async with self.redis.link() as link:
+            async with self._looking_up, self.redis.link() as link:
                 head = await read_head(link, stream.name, partition)
                 if head is None:
                     return None

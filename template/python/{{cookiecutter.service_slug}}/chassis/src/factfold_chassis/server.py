@@ -26,6 +26,7 @@ _LOOK_EVERY = 0.5  # seconds: how often a service that waits looks what it waits
 _SAY_EVERY = 5.0  # seconds: how often it says how far it has come
 _FIGURE = re.compile(r"\d+")
 _QUIET, _LONGEST_REFUSAL = 0.05, 0.5  # seconds
+_WAITING = 100_000  # calls
 _ENDLESS = 24 * 3600.0  # seconds: no drain takes so long
 
 
@@ -51,8 +52,14 @@ class Server:
         self._following: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(
             interceptors=[self._boundary],
-            # Two processes on one port would share its calls without either noticing.
-            options=[("grpc.so_reuseport", 0)],
+            options=[
+                # Two processes on one port would share its calls without either noticing.
+                ("grpc.so_reuseport", 0),
+                # gRPC ends calls beyond these as CANCELLED, at random from 1,000 on that wait to
+                # be accepted, and callers do not repeat what was cancelled.
+                ("grpc.server.max_pending_requests", _WAITING),
+                ("grpc.server.max_pending_requests_hard_limit", _WAITING),
+            ],
         )
         self._server.add_generic_rpc_handlers(tuple(generic_handlers(core, wired)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

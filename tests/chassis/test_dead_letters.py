@@ -361,6 +361,7 @@ async def test_a_retry_appends_only_what_is_missing(desk, quick, late):
         expected, before = 0, runs
         await eventually(lambda: len(desk.orders()) == 2)
         assert dict(desk.orders())[THERE] == f"run {before + 1}"
+        await eventually(lambda: 1 not in desk.states())
         # The second fact finds both orders there.
         desk.answer = lambda event, call: None
         await eventually(lambda: not desk.states())

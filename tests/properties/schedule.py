@@ -283,6 +283,7 @@ class Owner:
 
         core = Core("svc", CONTRACT, [], [], Settings(reaction_attempts=3), Telemetry())
         core.redis, core.instance = Road(self), name
+        core.views_ready.set()  # it has none
         core.epochs = {name: [EPOCH] * PARTITIONS for name in OUTPUTS}
         events = {"schedules.inputs.Event": CONTRACT.events["schedules.inputs.Event"]}
         head = Head(EPOCH, 1, world.tail, 0)

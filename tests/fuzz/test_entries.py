@@ -90,6 +90,7 @@ class Reading:
         self.core = Core(
             "fuzz", CONTRACT, [put, left, count], [answer], Settings(), self.telemetry
         )  # fmt: skip
+        self.core.views_ready.set()
 
     def take(self, entries: list[Entry]) -> Place:
         """As ViewEngine does with what a reader brings."""

@@ -44,7 +44,7 @@ async def refuses(probe: Probe, *words: str) -> None:
         assert asyncio.get_running_loop().time() < end, f"no call is refused with {words}"
         await asyncio.sleep(0.1)
     assert not await probe.serving()
-    assert [line for line in probe.lines if all(word in line for word in words)]
+    await eventually(lambda: [line for line in probe.lines if all(word in line for word in words)])
 
 
 async def is_not_created(log: Log, seconds: float = 3) -> None:

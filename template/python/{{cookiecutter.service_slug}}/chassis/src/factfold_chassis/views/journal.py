@@ -57,7 +57,7 @@ class Journal:
                     continue
                 request_id = FactMeta.FromString(named[5]).request_id
                 key = named[3].decode()
-            except (KeyError, DecodeError, UnicodeDecodeError):
+            except (KeyError, ValueError, DecodeError):
                 continue
             if request_id:
                 known = requests.get(key, ())[1 - REQUESTS_PER_KEY :]

@@ -1,5 +1,6 @@
 """`factfold` as a user runs it: a process, its lines, and the processes below it."""
 
+import contextlib
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -90,13 +92,13 @@ def ends(pid: int, seconds: float = 30) -> bool:
 
 
 def children(pid: int) -> set[int]:
-    """All processes below `pid`, however deep; from ps, so wherever there is one."""
-    rows = subprocess.run(
-        ["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
-    ).stdout
+    """All processes below `pid`, however deep; from /proc, since a slim image has no ps."""
     below: dict[int, list[int]] = {}
-    for child, parent in (map(int, row.split()) for row in rows.splitlines()):
-        below.setdefault(parent, []).append(child)
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            # The name may hold spaces and brackets: the last one ends it.
+            parent = stat.read_text(errors="replace").rpartition(")")[2].split()[1]
+            below.setdefault(int(parent), []).append(int(stat.parent.name))
 
     def walk(parent: int) -> set[int]:
         return {parent}.union(*(walk(child) for child in below.get(parent, [])))

@@ -101,13 +101,13 @@ class Desk:
 
     def asked(self) -> int:
         """How many requests are not carried out."""
-        return len(set(self.log.hkeys(self.keys("redrive")[0])) - {b"_", b"last"})  # type: ignore[arg-type]
+        return len(set(self.log.hkeys(self.keys("redrive")[0])) - {b"_", b"last"})
 
     def write(self, *fields: tuple[bytes, bytes], partition: int = 0) -> int:
         """An entry as an appender writes it, whatever is in it; returns its n."""
         place = f"{{payments/{partition}}}"
-        n = int(self.log.hget(f"{place}:head", "n") or 0) + 1  # type: ignore[arg-type]
-        ms = int(self.log.time()[0]) * 1000  # type: ignore[index]
+        n = int(self.log.hget(f"{place}:head", "n") or 0) + 1
+        ms = int(self.log.time()[0]) * 1000
         flat = [part for field in fields for part in field]
         with self.log.pipeline() as both:
             both.execute_command("XADD", f"{place}:log", f"{ms}-{n}", *flat)
@@ -118,7 +118,7 @@ class Desk:
         """Key and name of each order in the log, partition by partition."""
         found = []
         for partition in range(4):
-            for _, fields in self.log.xrange(f"{{orders/{partition}}}:log"):  # type: ignore[union-attr]
+            for _, fields in self.log.xrange(f"{{orders/{partition}}}:log"):
                 event = self.placed.FromString(fields[b"data"])
                 found.append((fields[b"key"].decode(), event.name))
         return found
@@ -416,7 +416,7 @@ async def test_letters_that_wait_take_no_memory(desk, monkeypatch):
             alive -= 1
 
     async def letter(self: Tenure, n: int) -> Any:
-        return Counted(await load(self, n))  # type: ignore[arg-type]
+        return Counted(await load(self, n))
 
     monkeypatch.setattr(Tenure, "letter", letter)
     keys = [key for key in map(str, range(50)) if partition_of(key, 2) == 0]
@@ -649,7 +649,7 @@ async def test_who_was_fenced_and_has_nothing_to_do_claims_anew(desk, quick):
         group = Group("desk.book", "payments", 0, core.epochs["payments"][0], True)
         taken = False
         while not taken:  # unless a beat comes between the look and the claim
-            token, beat = desk.log.hmget(desk.keys("group")[0], "token", "beat")  # type: ignore[misc]
+            token, beat = desk.log.hmget(desk.keys("group")[0], "token", "beat")
             with contextlib.suppress(Fenced):
                 async with Tenure.of(core.redis, group, core.epochs, "other", "1", (token, beat)):
                     taken = True
@@ -767,7 +767,7 @@ async def tenure_of(desk: Desk, core: Core) -> AsyncIterator[tuple[Group, Tenure
 
 
 def entry_of(desk: Desk, n: int) -> Entry:
-    ((entry_id, fields),) = desk.log.xrange("{payments/0}:log", min=f"0-{n}", count=1)  # type: ignore[union-attr, misc]
+    ((entry_id, fields),) = desk.log.xrange("{payments/0}:log", min=f"0-{n}", count=1)
     assert entry_id.endswith(b"-%d" % n)
     return entry_id, [part for field in fields.items() for part in field]
 

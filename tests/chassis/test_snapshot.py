@@ -864,7 +864,7 @@ async def test_a_folder_that_cannot_be_used_is_an_alarm(kept, caplog):
     kept.folder.write_text("a file")
     core = kept.core()
     alarms: list[str] = []
-    core.telemetry.count = lambda name, *more, **attributes: alarms.append(name)  # type: ignore
+    core.telemetry.count = lambda name, *more, **attributes: alarms.append(name)
     async with running(core):
         await fill(core, kept.shop, 0, 5)
         await caught_up(core, kept.client)

@@ -54,7 +54,7 @@ class Owner:
             "time_unix_nano": 1_700_000_000_000_000_000,
         }
         given = FactMeta(**(known | meta)).SerializeToString()
-        sequence = int(self.log.hget(f"{{{self.place}}}:head", "n") or 0)  # type: ignore[arg-type]
+        sequence = int(self.log.hget(f"{{{self.place}}}:head", "n") or 0)
         args = ["batch", sequence + 1, sequence, 1, 0, 1, key, "", type, given, data]
         reply = script(self.log, "append", self._stream_keys(), EPOCH, "producer", *args)
         assert reply[0] == b"OK", reply

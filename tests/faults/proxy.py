@@ -327,7 +327,7 @@ class Proxy:
             writer.transport.abort()
 
 
-async def _frames(reader: asyncio.StreamReader):  # type: ignore[no-untyped-def]
+async def _frames(reader: asyncio.StreamReader):
     """Whole commands or replies of Redis' protocol, as they come."""
     buffer = bytearray()
     while chunk := await reader.read(1 << 18):

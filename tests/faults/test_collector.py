@@ -69,7 +69,7 @@ async def refusing() -> AsyncIterator[int]:
 
 @pytest.mark.at_least(1)
 @pytest.mark.parametrize("collector", [absent, hung, refusing], ids=lambda make: make.__name__)
-async def test_collector(row: Row, collector) -> None:  # type: ignore[no-untyped-def]
+async def test_collector(row: Row, collector) -> None:
     """collector absent, hung, refusing"""
     row.label = collector.__name__
     server = row.redis()

@@ -166,7 +166,7 @@ class Writing:
                 names = ("type", "key", "meta", "data")
                 keys = f"{{{stream}/{partition}}}"
                 fields = dict(zip(names, values, strict=True))
-                at_once.xadd(f"{keys}:log", fields, id=entry_id)  # type: ignore[arg-type]
+                at_once.xadd(f"{keys}:log", fields, id=entry_id)
                 ms = entry_id.split("-")[0]
                 at_once.hset(f"{keys}:head", mapping={"n": n, "ms": ms})
             at_once.execute()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FileDescriptor
+from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
@@ -80,10 +80,9 @@ def _reach(message: Descriptor, types: dict[str, bytes]) -> None:
             types[field.enum_type.full_name] = _proto(field.enum_type, EnumDescriptorProto())
 
 
-def _proto(
-    descriptor: Descriptor | EnumDescriptor, proto: DescriptorProto | EnumDescriptorProto
-) -> bytes:
-    descriptor.CopyToProto(proto)  # type: ignore[arg-type]
+def _proto(descriptor: Any, proto: DescriptorProto | EnumDescriptorProto) -> bytes:
+    """`proto` is of the kind that describes `descriptor`."""
+    descriptor.CopyToProto(proto)
     return proto.SerializeToString(deterministic=True)
 
 

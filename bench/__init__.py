@@ -1,0 +1,1 @@
+"""Measures factfold beside its peers and the floor; see README.md."""

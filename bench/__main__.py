@@ -1,0 +1,57 @@
+"""`python -m bench [PART…]`: all parts, or those that are named."""
+
+import argparse
+import sys
+import tempfile
+import time
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+from bench import parts
+from bench.stage import HERE, Stage, compile_stubs
+
+ORDER = [
+    "rebuild", "append", "reaction", "rpc", "latency", "start", "restart", "memory", "scaffold",
+    "growth", "processes",
+]  # fmt: skip
+
+
+def main() -> None:
+    found = {module.name for module in iter_modules(parts.__path__)}
+    names = [name for name in ORDER if name in found]
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(names))
+    parser.add_argument("--long", action="store_true", help="1 M keys, 5 M facts; up to 8 GiB")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each contender a round")
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder for results")
+    options = parser.parse_args()
+    if unknown := sorted(set(options.parts) - set(names)):
+        parser.error(f"there is no part {unknown[0]}; there are: {', '.join(names)}")
+    with tempfile.TemporaryDirectory(prefix="factfold-bench-") as name:
+        _run(options, options.parts or names, Path(name))
+
+
+def _run(options: argparse.Namespace, names: list[str], folder: Path) -> None:
+    stubs = folder / "stubs"
+    stubs.mkdir()
+    compile_stubs(stubs)
+    from factfold_chassis.testing.redis_server import find
+
+    from bench.machine import Machine
+    from bench.report import Report
+
+    report = Report(Machine.here(find()))
+    stage = Stage(folder, report, options.long, options.rounds, options.seconds)
+    began = time.monotonic()
+    for name in names:
+        import_module(f"bench.parts.{name}").run(stage)
+    print(
+        f"\r\033[K{time.monotonic() - began:.0f} s" if sys.stderr.isatty() else "", file=sys.stderr
+    )
+    print(report.markdown(), end="")
+
+
+if __name__ == "__main__":
+    main()

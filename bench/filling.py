@@ -1,0 +1,66 @@
+"""Puts facts into a log through the append path."""
+
+import asyncio
+import uuid
+
+from factfold_chassis.contract import Contract
+from factfold_chassis.facts import new_meta
+from factfold_chassis.log.append import Appender
+from factfold_chassis.log.lane import NewFact
+from factfold_chassis.log.link import Redis
+from factfold_chassis.log.streams import create_stream
+from factfold_chassis.tasks import cancel
+
+WAITING = 8192
+
+
+def keys_of(count: int) -> list[str]:
+    """Ids as services make them, the same ones in each run."""
+    return [str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))) for number in range(count)]
+
+
+def event(key: str, number: int) -> bytes:
+    """About 100 bytes."""
+    import bench_pb2
+
+    moved = bench_pb2.ParcelMoved(
+        id=key, place=f"terminal {number:09}, gate 4, Rotterdam", carrier="Nordsee Kontor",
+        weight=1000 + number,
+    )  # fmt: skip
+    return moved.SerializeToString()
+
+
+def fill(url: str, facts: int, keys: int, *, partitions: int = 4, traced: bool = False) -> None:
+    """Append facts, key after key and round after round, until there are so many."""
+    import bench_pb2
+
+    contract = Contract([bench_pb2.DESCRIPTOR])
+    (stream,) = contract.own_streams
+    object.__setattr__(stream, "partitions", partitions)
+    (name,) = stream.events
+    ids = keys_of(keys)
+
+    async def work() -> None:
+        redis = Redis(url)
+        appender = Appender(
+            redis, stream.name, await create_stream(redis, stream),
+            timeout=60.0, limit=2 * WAITING, max_fact_bytes=1 << 20, alarm=print,
+        )  # fmt: skip
+        running = asyncio.create_task(appender.run())
+        for begin in range(0, facts, WAITING):
+            await asyncio.gather(
+                *(
+                    appender.append([_fact(ids[number % keys], name, number, traced)])
+                    for number in range(begin, min(facts, begin + WAITING))
+                )
+            )
+        await cancel([running])
+
+    asyncio.run(work())
+
+
+def _fact(key: str, type_: str, number: int, traced: bool) -> NewFact:
+    meta = new_meta("/parcels")
+    if traced:
+        meta.trace_id, meta.span_id, meta.trace_flags = uuid.uuid4().bytes, b"\1" * 8, 1
+    return NewFact(key, type_, meta.SerializeToString(), event(key, number))

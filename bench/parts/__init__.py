@@ -1,0 +1,1 @@
+"""Pieces of work. A part is a module here with `run(stage)`; its docstring says what it is."""

@@ -1,0 +1,115 @@
+"""Contenders are processes that take turns: A B C, A B C, and so on."""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Better = Literal["more", "less"]
+
+TURN_TIMEOUT = 600.0  # seconds
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A program that waits for `turn SECONDS` on stdin, and answers with one line of JSON."""
+
+    name: str
+    command: Sequence[str]
+
+    @classmethod
+    def python(cls, name: str, program: str, *arguments: object) -> "Contender":
+        """A module of bench.programs."""
+        command = [sys.executable, "-m", f"bench.programs.{program}", *map(str, arguments)]
+        return cls(name, command)
+
+
+@dataclass
+class Measured:
+    """What one contender reached, by round."""
+
+    values: list[float] = field(default_factory=list)
+    extras: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Ours against theirs, more is better: the median over the rounds, and the extremes."""
+
+    median: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, ours: Measured, theirs: Measured, better: Better) -> "Ratio":
+        pairs = zip(ours.values, theirs.values, strict=True)
+        ratios = [(a / b) if better == "more" else (b / a) for a, b in pairs]
+        return cls(statistics.median(ratios), min(ratios), max(ratios))
+
+
+def alternate(
+    contenders: Sequence[Contender],
+    *,
+    rounds: int,
+    seconds: float,
+    say: Callable[[str], None],
+) -> dict[str, Measured]:
+    """Let each contender work for `seconds` a round, one at a time.
+
+    The first turn of each is not counted: it pays for imports, connections and cold caches.
+    """
+    measured = {contender.name: Measured() for contender in contenders}
+    with ExitStack() as stack:
+        running = {each.name: stack.enter_context(_started(each)) for each in contenders}
+        for name, turn in running.items():
+            say(f"warming up {name}")
+            turn(min(seconds, 1.0))
+        for number in range(1, rounds + 1):
+            # Forwards and backwards, so that nobody always comes after the same one.
+            names = list(running) if number % 2 else list(running)[::-1]
+            for name in names:
+                say(f"round {number} of {rounds}: {name}")
+                answer = running[name](seconds)
+                measured[name].values.append(float(answer.pop("value")))
+                measured[name].extras.append(answer)
+    return measured
+
+
+@contextmanager
+def _started(contender: Contender) -> Iterator[Callable[[float], dict[str, Any]]]:
+    process = subprocess.Popen(
+        contender.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None and process.stdout is not None
+    stdin, stdout = process.stdin, process.stdout
+
+    def turn(seconds: float) -> dict[str, Any]:
+        try:
+            stdin.write(f"turn {seconds}\n")
+            stdin.flush()
+            line = stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise RuntimeError(f"{contender.name} has ended with {process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    try:
+        yield turn
+    finally:
+        stdin.close()
+        try:
+            process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        stdout.close()

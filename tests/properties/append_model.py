@@ -141,7 +141,7 @@ class AppendModel:
         if full:
             return [b"OOM", error]
 
-        after = Progress(before.n, list(before.refusals))
+        after = Progress(before.n, list(before.refusals), before.cut)
         planned = dict(self.versions)
         appended, resumed, skipped, conflicts, failed = 0, 0, 0, [], False
         todo: list[tuple[int, Unit, int, int | None]] = []  # with facts that are in, and conflict
@@ -163,6 +163,8 @@ class AppendModel:
                 after.refusals.append((unit.sequence, actual))
                 after.n = unit.sequence
                 continue
+            if already:
+                after.cut = None
             for at, fact in enumerate(unit.facts[already:], already):
                 if room == 0:
                     failed = True

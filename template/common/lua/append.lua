@@ -33,9 +33,15 @@ local function whole(number) return string.format('%.0f', number) end
 
 -- tonumber takes '1e3', '0x10' and 'nan' too, and above 2^53 it rounds.
 local malformed
+local read = {}
 local function number(text, what, of)
-  local value = string.match(text or '', '^%d+$') and tonumber(text)
-  if value and value < 2 ^ 53 then return value end
+  local value = read[text or '']
+  if value then return value end
+  value = string.match(text or '', '^%d+$') and tonumber(text)
+  if value and value < 2 ^ 53 then
+    read[text] = value
+    return value
+  end
   local found = text and "'" .. text .. "'" or 'absent'
   malformed = malformed or what .. (of and ' ' .. of or '') .. ' is ' .. found
   return 0
@@ -95,20 +101,33 @@ elseif stored then
 end
 if mode == 'units' and predecessor > last then return {'GAP', whole(last)} end
 
+-- Of many keys at once: a call costs more than what it does. unpack takes less than 8,000.
+local AT_ONCE = 1000
+local next_version, versioned = {}, {}
+for _, unit in ipairs(units) do
+  for arg = unit.first, unit.last, 5 do
+    if ARGV[arg + 1] ~= '' then versioned[#versioned + 1] = ARGV[arg] end
+  end
+end
+for from = 1, #versioned, AT_ONCE do
+  local to = math.min(from + AT_ONCE - 1, #versioned)
+  local present_versions = redis.call('HMGET', versions, unpack(versioned, from, to))
+  for i = from, to do next_version[versioned[i]] = tonumber(present_versions[i - from + 1] or '0') end
+end
+
 -- A unit is refused whole; the units before it count as applied.
-local next_version = {}
 local function conflict_of(unit)
-  local bumped = {}
+  local bumped
   for arg = unit.first, unit.last, 5 do
     local key, expected = ARGV[arg], ARGV[arg + 1]
     if expected ~= '' then
+      bumped = bumped or {}
       local actual = bumped[key] or next_version[key]
-        or tonumber(redis.call('HGET', versions, key) or '0')
       if actual ~= number(expected, 'expected version') then return whole(actual) end
       bumped[key] = actual + 1
     end
   end
-  for key, version in pairs(bumped) do next_version[key] = version end
+  for key, version in pairs(bumped or {}) do next_version[key] = version end
 end
 
 local first, skipped = n + 1, 0
@@ -132,15 +151,19 @@ local ms = math.max(now, last_ms)
 local conflicts, version_of = {}, {}
 local function take_version(arg) version_of[ARGV[arg]] = tonumber(ARGV[arg + 1]) + 1 end
 
-local applied, failure, rest = 0, '', ''
+local applied, failure = 0, ''
+-- A unit that was cut stays known until it comes again: the call may be of earlier ones alone.
+local rest = cut > 0 and whole(cut) .. ':' .. whole(cut_facts) or ''
+local id = whole(ms) .. '-%.0f'
 for i, unit in ipairs(units) do
   if unit.actual then
     conflicts[#conflicts + 1] = (i - 1) .. ':' .. unit.actual
     if not unit.skipped then refused[#refused + 1] = whole(unit.sequence) .. ':' .. unit.actual end
   elseif not unit.skipped then
     local fresh = unit.from == unit.first
+    if unit.sequence == cut then rest = '' end
     for arg = unit.from, unit.last, 5 do
-      local reply = redis.pcall('XADD', log, whole(ms) .. '-' .. whole(n + 1),
+      local reply = redis.pcall('XADD', log, string.format(id, n + 1),
         'type', ARGV[arg + 2], 'key', ARGV[arg], 'meta', ARGV[arg + 3], 'data', ARGV[arg + 4])
       if type(reply) == 'table' and reply.err then
         failure = string.gsub(reply.err, '[|;%c]', ' ')
@@ -171,7 +194,14 @@ end
 
 if failure ~= '' and applied == 0 then return nothing_stored() end
 
-for key, version in pairs(version_of) do redis.call('HSET', versions, key, whole(version)) end
+local pairs_of = {}
+for key, version in pairs(version_of) do
+  pairs_of[#pairs_of + 1] = key
+  pairs_of[#pairs_of + 1] = whole(version)
+end
+for from = 1, #pairs_of, 2 * AT_ONCE do
+  redis.call('HSET', versions, unpack(pairs_of, from, math.min(from + 2 * AT_ONCE - 1, #pairs_of)))
+end
 if applied > 0 then redis.call('HSET', head, 'n', whole(n), 'ms', whole(ms)) end
 
 local facts = n - first + 1

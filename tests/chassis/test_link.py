@@ -17,7 +17,7 @@ def test_sending_on_a_broken_connection_is_a_lost_link(
     async def send() -> None:
         async with Redis(server.url).link() as link:
             assert await link.call("PING") == b"PONG"
-            link._connection._writer.transport.abort()
+            link._transport.abort()
             for _ in range(2):
                 with pytest.raises(LinkLost):
                     await link.send(("PING",))

@@ -1,24 +1,29 @@
 """One connection to Redis, used without redis-py's reply shaping.
 
-redis-py makes the connection (URL, TLS, authentication); commands are packed by hiredis and
-replies come as hiredis parsed them. Shaping XREAD replies costs more than the network does.
+redis-py makes the connection (URL, TLS, authentication). From then on commands are packed by
+hiredis, and replies come as hiredis parsed them: shaping XREAD replies, and asyncio's streams,
+cost more than the network does.
 """
 
 import asyncio
-import math
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import hiredis
 from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import DefaultParser
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 CONNECT_TIMEOUT = 2.0
 REPLY_TIMEOUT = 5.0
+
+_CLOSED = "the connection is closed"
+_NOTHING: Any = object()
 
 Argument = str | bytes | int
 
@@ -53,18 +58,58 @@ class Redis:
         except (RedisError, OSError, TimeoutError) as error:
             raise LinkLost(_reason(error)) from error
         try:
-            yield Link(connection)
+            yield Link(connection._writer.transport)
         finally:
             # Never handed on: a cancelled blocking read leaves a connection out of step.
             with suppress(RedisError, OSError):
                 await connection.disconnect(nowait=True)
 
 
-class Link:
-    """Commands go out in order, replies come back in that order."""
+class Link(asyncio.Protocol):
+    """Commands go out in order, replies come back in that order.
 
-    def __init__(self, connection: Any):
-        self._connection = connection
+    Args:
+        transport: of a connection with nothing under way; taken over.
+    """
+
+    def __init__(self, transport: asyncio.Transport):
+        parse_error: Any = DefaultParser.parse_error  # the server's errors, as redis-py knows them
+        self._parser = hiredis.Reader(replyError=parse_error, notEnoughData=_NOTHING)
+        self._replies: deque[Any] = deque()
+        self._arrival: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None  # None: there is room for more commands
+        self._loop = asyncio.get_running_loop()
+        self._lost = ""
+        self._transport = transport
+        transport.set_protocol(self)
+        if transport.is_closing():
+            self._lost = _CLOSED
+
+    # What asyncio tells.
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed(data)
+        try:
+            while (reply := self._parser.gets()) is not _NOTHING:
+                self._replies.append(reply)
+        except hiredis.ProtocolError as error:
+            self._lost = f"not Redis' protocol: {error}"
+            self._transport.abort()
+        _wake(self._arrival)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost = self._lost or (_reason(error) if error else _CLOSED)
+        _wake(self._arrival)
+        _wake(self._room)
+
+    def pause_writing(self) -> None:
+        self._room = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        _wake(self._room)
+        self._room = None
+
+    # What the chassis uses.
 
     async def send(self, *commands: tuple[Argument, ...]) -> None:
         """Write commands without waiting for replies. Raises LinkLost."""
@@ -72,13 +117,11 @@ class Link:
 
     async def send_packed(self, packed: bytes) -> None:
         """Write what pack_command made. Raises LinkLost."""
-        if not self._connection.is_connected:
-            raise LinkLost("the connection is closed")  # redis-py would open another one
-        try:
-            await self._connection.send_packed_command([packed], check_health=False)
-        # RuntimeError: uvloop's, until the reader has heard that the connection is gone.
-        except (RedisError, OSError, RuntimeError) as error:
-            raise LinkLost(_reason(error)) from error
+        if self._lost or self._transport.is_closing():
+            raise LinkLost(self._lost or _CLOSED)
+        self._transport.write(packed)
+        if self._room is not None:
+            await asyncio.shield(self._room)
 
     async def receive(self) -> Any:
         """The next reply: bytes, int, None or lists of them.
@@ -87,12 +130,17 @@ class Link:
             LinkLost: the connection broke.
             ResponseError: the server's error reply; the link goes on.
         """
-        try:
-            return await self._connection.read_response(disable_decoding=True, timeout=math.inf)
-        except ResponseError:
-            raise
-        except (RedisError, OSError) as error:
-            raise LinkLost(_reason(error)) from error
+        while not self._replies:
+            if self._lost:
+                raise LinkLost(self._lost)
+            self._arrival = self._loop.create_future()
+            await self._arrival
+        reply = self._replies.popleft()
+        if isinstance(reply, RedisError):
+            if isinstance(reply, ResponseError):
+                raise reply
+            raise LinkLost(_reason(reply)) from reply
+        return reply
 
     async def receive_soon(self) -> Any:
         """The next reply; LinkLost if it takes longer than REPLY_TIMEOUT."""
@@ -106,6 +154,11 @@ class Link:
         """Send one command and wait for its reply, REPLY_TIMEOUT at most."""
         await self.send(command)
         return await self.receive_soon()
+
+
+def _wake(waiting: asyncio.Future[None] | None) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
 
 
 def _reason(error: BaseException) -> str:

@@ -5,9 +5,8 @@ import time
 import uuid
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -47,8 +46,7 @@ def in_order(fields: list[bytes]) -> list[bytes]:
     return [part for name in NAMES for part in (name, values[name])]
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """The place of a fact in one partition of one log."""
 
     stream: str

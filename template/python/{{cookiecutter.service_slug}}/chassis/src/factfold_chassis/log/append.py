@@ -67,6 +67,7 @@ class Appender:
         alarm: Callable[[str], None],
     ):
         self.stream = stream
+        self._loop = asyncio.get_running_loop()  # asked for once: in CPython 3.11 it is a system call
         self._redis = redis
         self._timeout = timeout
         self._limit = limit
@@ -101,7 +102,7 @@ class Appender:
             raise LogUnreachable(self.stream, _CLOSED)
         if self._waiting + len(facts) > self._limit:
             raise QueueFull(self.stream, self._waiting)
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         unit = Unit(facts, loop.time() + self._timeout, loop.create_future(), size)
         lane.pending.append(unit)
         self._waiting += len(facts)
@@ -110,19 +111,21 @@ class Appender:
 
     def _check(self, facts: Sequence[NewFact]) -> int:
         key = facts[0].key
-        if any(fact.key != key for fact in facts):
+        if len(facts) > 1 and any(fact.key != key for fact in facts):
             raise InvalidRequest("key", "the facts of one append must share their key")
         if len(facts) > MAX_BATCH_FACTS:
             raise InvalidRequest("facts", f"one append takes at most {MAX_BATCH_FACTS} facts")
-        size = 0
+        total = 0
         for fact in facts:
-            check_fact(fact.key, fact.type, fact.size, self._max_fact_bytes)
-            size += fact.size
-        if len(facts) > 1 and size > MAX_BATCH_BYTES:
+            size = fact.size
+            check_fact(key, fact.type, size, self._max_fact_bytes)
+            total += size
+        if len(facts) > 1 and total > MAX_BATCH_BYTES:
             raise InvalidRequest(
-                "facts", f"the facts of one append have at most {MAX_BATCH_BYTES} bytes, not {size}"
+                "facts",
+                f"the facts of one append have at most {MAX_BATCH_BYTES} bytes, not {total}",
             )
-        return size
+        return total
 
     async def run(self) -> None:
         """Work until cancelled; outlives any number of lost connections."""
@@ -176,8 +179,9 @@ class Appender:
                 batch.sent += 1
                 batch.lane.unanswered += 1
                 self._unanswered.append(batch)
-            if batches:
-                await link.send_packed(b"".join(batch.packed for batch in batches))
+            # Not as one: Redis answers a batch while the next one is still on its way.
+            for batch in batches:
+                await link.send_packed(batch.packed)
 
     async def _read(self, link: Link) -> None:
         while True:
@@ -196,7 +200,7 @@ class Appender:
         status = reply[0]
         if status == b"OK":
             lane.window.popleft()
-            lane.answered = asyncio.get_running_loop().time()
+            lane.answered = self._loop.time()
             self._settle(lane, batch, reply)
         elif status == b"GAP":
             self._on_gap(lane, batch, int(reply[1]))
@@ -213,7 +217,7 @@ class Appender:
 
     def _on_gap(self, lane: Lane, batch: Batch, last: int) -> None:
         """The log has forgotten what it acknowledged."""
-        if asyncio.get_running_loop().time() - lane.answered < IDLE:
+        if self._loop.time() - lane.answered < IDLE:
             self._alarm(
                 f"the log of stream {self.stream}, partition {lane.partition}, was rolled back: "
                 f"batch {batch.sequence - 1} was acknowledged, the last one there is {last}; "
@@ -236,23 +240,20 @@ class Appender:
         lane.unanswered = 0
 
     def _settle(self, lane: Lane, batch: Batch, reply: list[bytes]) -> None:
-        _, ms, first, applied, dropped, failure, _ = reply
-        conflicts = dict(pair.split(":") for pair in dropped.decode().split(",") if pair)
-        n, end = int(first) - 1, int(first) - 1 + int(applied)
+        _, of, first, applied, dropped, failure, _ = reply
+        pairs = (pair.split(":") for pair in dropped.decode().split(",") if pair)
+        conflicts = {int(index): int(actual) for index, actual in pairs}
+        ms, n, end = int(of), int(first) - 1, int(first) - 1 + int(applied)
         reason = failure.decode(errors="replace")
         for index, unit in enumerate(batch.units):
-            actual = conflicts.get(str(index))
-            if actual is not None:
+            if conflicts and (actual := conflicts.get(index)) is not None:
                 fact = unit.facts[0]
-                self._finish(
-                    unit,
-                    VersionConflict(self.stream, fact.key, fact.expected_version or 0, int(actual)),
-                )
+                expected = fact.expected_version or 0
+                self._finish(unit, VersionConflict(self.stream, fact.key, expected, actual))
                 continue
             begin, n = n, n + len(unit.facts)
             if n <= end:
-                position = Position(self.stream, lane.partition, lane.epoch, int(ms), n)
-                self._finish(unit, position)
+                self._finish(unit, Position(self.stream, lane.partition, lane.epoch, ms, n))
             elif begin < end:
                 cut = f"only {end - begin} of its {len(unit.facts)} facts are in the log: {reason}"
                 self._finish(unit, OutcomeUnknown(self.stream, cut))
@@ -275,10 +276,9 @@ class Appender:
     # still deliver is then not taken for a batch of the new producer.
 
     async def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP)
-            now = loop.time()
+            now = self._loop.time()
             for lane in self._lanes:
                 if lane.window and lane.window[0].units[0].deadline < now:
                     self._give_up(lane, self._lost or f"no reply within {self._timeout:g} s")

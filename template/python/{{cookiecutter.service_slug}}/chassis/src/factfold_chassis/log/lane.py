@@ -17,7 +17,7 @@ MAX_BATCH_BYTES = 1 << 20
 MAX_VERSION = 2**53 - 1  # above it, Lua's numbers round
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class NewFact:
     """A fact on its way into the log."""
 
@@ -26,11 +26,6 @@ class NewFact:
     meta: bytes
     data: bytes
     expected_version: int | None = None
-
-    @property
-    def arguments(self) -> tuple[Argument, ...]:
-        expected = "" if self.expected_version is None else self.expected_version
-        return (self.key, expected, self.type, self.meta, self.data)
 
     @property
     def size(self) -> int:
@@ -126,6 +121,7 @@ class Lane:
         for unit in units:
             args += (self.sequence, len(unit.facts))
             for fact in unit.facts:
-                args += fact.arguments
+                expected = "" if fact.expected_version is None else fact.expected_version
+                args += (fact.key, expected, fact.type, fact.meta, fact.data)
         packed = pack_command(APPEND.command(self.keys, *args))
         return Batch(self.sequence, units, packed, lane=self)

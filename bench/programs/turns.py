@@ -8,6 +8,8 @@ from typing import Any
 
 import uvloop
 
+from factfold_chassis import collector
+
 Answer = dict[str, Any]  # "value", and whatever else is worth keeping
 
 
@@ -25,10 +27,11 @@ async def take_turns_async(turn: Callable[[float], Awaitable[Answer]]) -> None:
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Everybody gets the event loop that the services have."""
+    """Everybody gets the event loop that the services have, and their garbage collector."""
 
     async def wait() -> None:
         await main()
 
+    collector.spare()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(wait())

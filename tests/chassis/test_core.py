@@ -1153,7 +1153,7 @@ async def test_closing_finishes_what_was_accepted(server, shop, bank):
 
 
 def test_keys_that_come_and_go_leave_nothing_behind_once_a_page_was_read(shop):
-    rows: Rows[Any] = Rows()
+    rows: Rows[Any] = Rows(shop.Order)
     rows.put("k", shop.Order(id="k"))
     assert rows.page(9).rows == [shop.Order(id="k")]
     for n in range(5000):

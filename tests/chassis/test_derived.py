@@ -74,7 +74,10 @@ class Failing:
     def restored(self, shown: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """All rows after a start with a snapshot of those that are not derived."""
         rows = {
-            table: {key: StringValue(value=value) for key, value in shown[table.name].items()}
+            table: {
+                key: StringValue(value=value).SerializeToString()
+                for key, value in shown[table.name].items()
+            }
             for table in self.view.folded
         }
         tables = Tables(self.view, rows)

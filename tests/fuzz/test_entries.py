@@ -27,7 +27,7 @@ from factfold_chassis.log.streams import Head
 from factfold_chassis.reactions.letters import new_letter
 from factfold_chassis.settings import Settings
 from factfold_chassis.telemetry import Telemetry
-from factfold_chassis.views.engine import Place
+from factfold_chassis.views.place import Place
 
 from .conftest import BATCH
 from .mutate import NASTY, mutate
@@ -101,7 +101,7 @@ class Reading:
             part, entries = entries[:100], entries[100:]
             engine.fold(place, part)
             place.advance(Batch(part, _anchor_of(part[-1]), place.anchor.n + len(part)))
-            self.core.journal.take("puts", 0, part)
+            self.core.journal.take("puts", 0, part, sum(len(fields[-1]) for _, fields in part))
         return place
 
     async def watched(self, count: int) -> list[tuple[int, str, Any]]:

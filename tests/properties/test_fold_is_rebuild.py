@@ -21,7 +21,8 @@ from factfold_chassis.contract import Contract
 from factfold_chassis.facts import Entry, new_meta, partition_of
 from factfold_chassis.log.link import Redis
 from factfold_chassis.log.streams import Head
-from factfold_chassis.views.engine import Place, ViewEngine
+from factfold_chassis.views.engine import ViewEngine
+from factfold_chassis.views.place import Place
 from factfold_chassis.views.tables import Rows
 
 EPOCH = "0" * 16

@@ -29,7 +29,7 @@ from factfold_chassis.ids import derived_id
 from factfold_chassis.log.link import LinkLost
 from factfold_chassis.log.streams import Keys, read_head
 from factfold_chassis.views.declare import Table
-from factfold_chassis.views.engine import Place
+from factfold_chassis.views.place import Place
 from factfold_chassis.views.tables import Rows
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import grpc
 import uvloop
 from google.protobuf.descriptor import FileDescriptor
 
-from factfold_chassis import logs
+from factfold_chassis import collector, logs
 from factfold_chassis.calls import Handler
 from factfold_chassis.contract import Contract, MethodSpec
 from factfold_chassis.core import Core
@@ -179,7 +179,9 @@ async def _serve(service: Service, settings: Settings, telemetry: Telemetry) -> 
 
     for each in signals:
         loop.add_signal_handler(each, end, each)
-    async with Running(service, settings, telemetry):
+    running = Running(service, settings, telemetry)
+    collector.spare()
+    async with running:
         await asked.wait()
     log.info("ended")
 

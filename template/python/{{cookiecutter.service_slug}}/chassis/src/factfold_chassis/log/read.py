@@ -87,6 +87,7 @@ class Batch:
     entries: list[Entry]
     anchor: Anchor  # the last of them
     tail: int  # n of the log's last fact, as last seen
+    size: int = 0  # bytes of data
 
 
 class Reader:
@@ -150,14 +151,14 @@ class Reader:
         while True:
             entries = await self._take(link, blocking)
             blocking = len(entries) < self._count
+            size = sum([len(fields[-1]) for _, fields in entries])
             if entries:
-                size = sum(len(fields[-1]) for _, fields in entries) + 1
-                self._count = max(1, min(self._most, len(entries) * BATCH_BYTES // size))
+                self._count = max(1, min(self._most, len(entries) * BATCH_BYTES // (size + 1)))
             after = _anchor_of(entries[-1]) if entries else self.anchor
             await self._ask(link, after, blocking)
             self.anchor = after  # not before: what is not handed on is read again
             if entries or at_once:
-                yield Batch(entries, self.anchor, self.tail)
+                yield Batch(entries, self.anchor, self.tail, size)
             at_once = False
 
     async def _ask(self, link: Link, anchor: Anchor, blocking: bool) -> None:

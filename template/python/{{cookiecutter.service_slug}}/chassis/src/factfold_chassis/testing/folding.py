@@ -11,7 +11,8 @@ from factfold_chassis.log.link import Redis
 from factfold_chassis.log.streams import Head
 from factfold_chassis.service import Service
 from factfold_chassis.views.declare import Table
-from factfold_chassis.views.engine import Place, ViewEngine
+from factfold_chassis.views.engine import ViewEngine
+from factfold_chassis.views.place import Place
 from factfold_chassis.views.tables import Rows
 
 Row = TypeVar("Row", bound=Message)

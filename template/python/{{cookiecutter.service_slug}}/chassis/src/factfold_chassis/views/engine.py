@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -31,26 +29,23 @@ from factfold_chassis.facts import (
 from factfold_chassis.log.link import Redis
 from factfold_chassis.log.read import (
     START,
-    Anchor,
-    Batch,
     LogBroken,
     LogChanged,
     LogGone,
     LogRecreated,
     Reader,
 )
-from factfold_chassis.log.streams import Head, wait_for_stream
+from factfold_chassis.log.streams import wait_for_stream
 from factfold_chassis.tasks import together
 from factfold_chassis.views.declare import Fold, View
 from factfold_chassis.views.fingerprint import fingerprint
 from factfold_chassis.views.journal import Journal
 from factfold_chassis.views.keep import NOWHERE, Home, Keeper
+from factfold_chassis.views.place import Place
 from factfold_chassis.views.snapshot import Positions, Snapshot
 from factfold_chassis.views.tables import Rows, Tables
 
 logger = logging.getLogger(__name__)
-
-RECENT = 1024  # facts of a partition of which a position is compared in full
 
 _OURS_IS_GONE = (
     ", whose log is gone: restore it from a backup, or begin anew without it: "
@@ -60,70 +55,6 @@ _THEIRS_IS_GONE = ", whose log is gone: its owner must restore it, or begin it a
 
 Count = Callable[..., None]
 _Step = tuple[Callable[[bytes], Message], list[tuple[Callable[..., Any], Rows[Any]]]]
-
-
-class Place:
-    """How far a view is in one partition."""
-
-    __slots__ = (
-        "_ids",
-        "anchor",
-        "checked",
-        "epoch",
-        "partition",
-        "stream",
-        "tail",
-        "target",
-        "waiting"
-    )  # fmt: skip
-
-    def __init__(self, stream: str, partition: int, head: Head, anchor: Anchor = START):
-        self.stream = stream
-        self.partition = partition
-        self.epoch = head.epoch
-        self.anchor = anchor
-        self.checked = False  # the log has said that the anchor is in it
-        self.target = head.n  # the view is ready once it has passed the tail seen at start
-        self.tail = head.n
-        self.waiting: dict[asyncio.Future[None], int] = {}
-        # Of the last facts, up to the anchor.
-        self._ids = deque([anchor.entry_id.encode()] if anchor.n else [], maxlen=RECENT)
-
-    @property
-    def position(self) -> Position:
-        return Position(
-            self.stream, self.partition, self.epoch, self.anchor.ms, self.anchor.n
-        )  # fmt: skip
-
-    @property
-    def done(self) -> int:
-        """Facts, of `target`."""
-        return min(self.anchor.n, self.target)
-
-    @property
-    def passed(self) -> bool:
-        return self.checked and self.anchor.n >= self.target
-
-    def advance(self, batch: Batch) -> None:
-        self.checked = True
-        self.anchor, self.tail = batch.anchor, batch.tail
-        self._ids.extend(entry_id for entry_id, _ in batch.entries)
-        self._wake(self.anchor.n)
-
-    def end(self) -> None:
-        """Nothing comes here any more: nobody need wait."""
-        self._wake(math.inf)
-
-    def _wake(self, up_to: float) -> None:
-        for future, n in self.waiting.items():
-            if n <= up_to and not future.done():
-                future.set_result(None)
-
-    def had(self, position: Position) -> bool:
-        """Whether this fact was folded, and not another one with its n; older ones are believed."""
-        back = self.anchor.n - position.n
-        entry_id = f"{position.ms}-{position.n}".encode()
-        return back >= len(self._ids) or self._ids[-1 - back] == entry_id
 
 
 class ViewEngine:
@@ -339,7 +270,7 @@ class ViewEngine:
                     self.fold(place, batch.entries)
                     place.advance(batch)
                     if self.journal is not None and place.stream in self._own:
-                        self.journal.take(place.stream, place.partition, batch.entries)
+                        self.journal.take(place.stream, place.partition, batch.entries, batch.size)
                     if place.passed != passed:
                         self._changed()
                         self._say_caught_up()
@@ -401,26 +332,33 @@ class ViewEngine:
             )  # fmt: skip
 
     def fold(self, place: Place, entries: Sequence[Entry]) -> None:
-        """Fold entries in order. A fold that fails changes nothing, and is reported."""
+        """Fold entries in order. A fold that fails changes nothing, and is reported.
+
+        The innermost loop of a rebuild: what it does for one fact, a large log does millions of
+        times (docs/performance.md).
+        """
         stream, partition, epoch = place.stream, place.partition, place.epoch
-        plan = self._plan.get(stream, {})
+        steps = self._plan.get(stream, {})
+        known = None
         for entry in entries:
-            fields = entry[1]
             try:
+                fields = entry[1]
                 if fields[0::2] != NAMES:
                     fields = in_order(fields)
-                step = plan.get(fields[1])
-                if step is None:
-                    self._check_known(stream, fields[1])
-                    continue
-                parse, targets = step
-                key = key_of(fields[3])
-                event = parse(fields[7])
+                _, type_, _, raw_key, _, _, _, data = fields
+                if type_ != known:
+                    step = steps.get(type_)
+                    if step is None:
+                        self._check_known(stream, type_)
+                        continue
+                    known, (parse, targets) = type_, step
+                key = key_of(raw_key)
+                event = parse(data)
                 fact = Fact(stream, partition, epoch, entry)
                 failure: Exception | None = None
                 for function, rows in targets:
                     try:
-                        rows.put(key, function(rows.get(key), event, fact))
+                        rows.fold(key, function, event, fact)
                     except Exception as error:
                         failure = error  # no reason for other tables to miss the fact
                 if failure is not None:

@@ -1,7 +1,9 @@
 """What an owner remembers of its own streams: request ids, and the newest facts."""
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import chain
 
 from google.protobuf.message import DecodeError
 
@@ -18,8 +20,31 @@ Facts = tuple[tuple[str, bytes], ...]
 Requests = dict[str, dict[str, Facts]]  # by stream, by key
 
 
-def _size(entry: Entry) -> int:
-    return len(entry[1][-1])  # data; the other fields are small
+@dataclass(slots=True)
+class _Recent:
+    """The newest facts of a partition, by batch."""
+
+    batches: deque[tuple[list[Entry], int]] = field(default_factory=deque)
+    facts: int = 0
+    bytes: int = 0
+
+    def take(self, entries: list[Entry], size: int) -> None:
+        self.batches.append((entries, size))
+        self.facts += len(entries)
+        self.bytes += size
+        while self.facts > RECENT or self.bytes > RECENT_BYTES:
+            oldest, size = self.batches.popleft()
+            self.facts -= len(oldest)
+            self.bytes -= size
+
+    def since(self, n: int) -> list[Entry] | None:
+        found: list[list[Entry]] = []
+        for entries, _ in reversed(self.batches):
+            first = split_id(entries[0][0])[1]
+            found.append(entries[max(0, n - first) :])
+            if first <= n:
+                return list(chain.from_iterable(reversed(found)))
+        return None
 
 
 class Journal:
@@ -31,8 +56,7 @@ class Journal:
 
     def __init__(self) -> None:
         self._requests: Requests = {}
-        self._recent: dict[tuple[str, int], deque[Entry]] = {}
-        self._bytes: Counter[tuple[str, int]] = Counter()
+        self._recent: dict[tuple[str, int], _Recent] = {}
         self._watching: set[asyncio.Event] = set()
 
     @property
@@ -44,31 +68,27 @@ class Journal:
         """Begin anew, with what a snapshot remembers."""
         self._requests = requests
         self._recent.clear()
-        self._bytes.clear()
         self.wake()
 
-    def take(self, stream: str, partition: int, entries: list[Entry]) -> None:
-        """Remember a batch. Entries that cannot be read are passed over."""
+    def take(self, stream: str, partition: int, entries: list[Entry], size: int) -> None:
+        """Remember a batch, of `size` bytes of data. Entries that cannot be read are passed over."""
         requests = self._requests.setdefault(stream, {})
         for entry_id, fields in entries:
             try:
-                named = fields if fields[0::2] == NAMES else in_order(fields)
-                if _REQUEST_ID_TAG not in named[5]:
+                if fields[0::2] != NAMES:
+                    fields = in_order(fields)
+                meta = fields[5]
+                if _REQUEST_ID_TAG not in meta:
                     continue
-                request_id = FactMeta.FromString(named[5]).request_id
-                key = named[3].decode()
+                request_id = FactMeta.FromString(meta).request_id
+                key = fields[3].decode()
             except (KeyError, ValueError, DecodeError):
                 continue
             if request_id:
                 known = requests.get(key, ())[1 - REQUESTS_PER_KEY :]
                 requests[key] = (*known, (request_id, entry_id))
-        place = stream, partition
-        recent = self._recent.setdefault(place, deque())
-        recent.extend(entries)
-        size = self._bytes[place] + sum(map(_size, entries))
-        while len(recent) > RECENT or size > RECENT_BYTES:
-            size -= _size(recent.popleft())
-        self._bytes[place] = size
+        if entries:
+            self._recent.setdefault((stream, partition), _Recent()).take(entries, size)
         self.wake()
 
     def answered(self, stream: str, key: str, request_id: str) -> list[bytes]:
@@ -79,12 +99,7 @@ class Journal:
     def recent(self, stream: str, partition: int, n: int) -> list[Entry] | None:
         """The facts from number `n` on; None if they are not all remembered."""
         recent = self._recent.get((stream, partition))
-        if not recent:
-            return None
-        first = split_id(recent[0][0])[1]
-        if first > n:
-            return None
-        return [recent[at] for at in range(n - first, len(recent))]
+        return recent.since(n) if recent else None
 
     def watch(self, event: asyncio.Event) -> None:
         """Set `event` whenever something new is there, until `unwatch`."""

@@ -55,7 +55,8 @@ class Snapshot:
     """A view at one moment."""
 
     positions: Positions = field(default_factory=dict)
-    rows: dict[Table[Any], dict[str, Any]] = field(default_factory=dict)  # that folds write
+    # Of the tables that folds write, serialized.
+    rows: dict[Table[Any], dict[str, bytes]] = field(default_factory=dict)
     requests: Requests = field(default_factory=dict)
     failures: int = 0  # facts that a fold failed on
 
@@ -194,8 +195,9 @@ class Snapshots:
                 requests = snapshot.requests.setdefault(part.requests.stream, {})
                 requests.update(_requests_of(part.requests))
             elif table is not None:
-                rows = map(table.row.FromString, part.rows.rows)
-                snapshot.rows[table].update(zip(part.rows.keys, rows, strict=True))
+                for row in part.rows.rows:
+                    table.row.FromString(row)  # raises now, and not when somebody asks for it
+                snapshot.rows[table].update(zip(part.rows.keys, part.rows.rows, strict=True))
             else:
                 raise ValueError("it has a part that nobody knows")
         return snapshot
@@ -208,7 +210,7 @@ class Snapshots:
     # Writing.
 
     def write(self, snapshot: Snapshot) -> None:
-        """Raises OSError if it cannot be written, TypeError if a fold made a row of another type."""
+        """Raises OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
         newest = max((int(path.stem[-20:]) for path in self._files()), default=0)
         # A clock that was set back must not make an older file the newest.
@@ -250,7 +252,7 @@ def _rename(path: Path, ending: str) -> None:
 
 def _parts_of(snapshot: Snapshot) -> Iterator[SnapshotPart]:
     for table, rows in snapshot.rows.items():
-        for keys, data in _portions(_serialized(table, rows)):
+        for keys, data in _portions((key, row, len(row)) for key, row in rows.items()):
             yield SnapshotPart(rows=SnapshotRows(table=table.name, keys=keys, rows=data))
     for stream, requests in snapshot.requests.items():
         sized = ((key, facts, sum(len(id) for id, _ in facts)) for key, facts in requests.items())
@@ -265,14 +267,6 @@ def _parts_of(snapshot: Snapshot) -> Iterator[SnapshotPart]:
                     entry_ids=[entry_id for _, entry_id in facts],
                 )
             )
-
-
-def _serialized(table: Table[Any], rows: dict[str, Any]) -> Iterator[tuple[str, bytes, int]]:
-    for key, row in rows.items():
-        if not isinstance(row, table.row):
-            raise TypeError(f"a fold has put a {type(row).__name__} into table {table.name}")
-        data = row.SerializeToString()
-        yield key, data, len(data)
 
 
 def _portions(items: Iterable[tuple[str, Item, int]]) -> Iterator[tuple[list[str], list[Item]]]:

@@ -88,7 +88,8 @@ def _started(contender: Contender) -> Iterator[Callable[[float], dict[str, Any]]
     process = subprocess.Popen(
         contender.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     stdin, stdout = process.stdin, process.stdout
 
     def turn(seconds: float) -> dict[str, Any]:

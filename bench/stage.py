@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -17,14 +17,15 @@ from factfold_chassis.testing.redis_server import RedisServer, start
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 CHASSIS = ROOT / "template/python/{{cookiecutter.service_slug}}/chassis"
+GOOGLE = Path(protoc.__file__).parent / "_proto"
+INCLUDES = [f"-I{path}" for path in (HERE / "protos", CHASSIS / "protos", GOOGLE)]
 
 
 def compile_stubs(out: Path) -> None:
-    """Make bench_pb2, here and for the contenders."""
-    google = Path(protoc.__file__).parent / "_proto"
-    includes = [f"-I{path}" for path in (HERE / "protos", CHASSIS / "protos", google)]
-    if protoc.main(["", *includes, f"--python_out={out}", "bench.proto"]):
-        raise SystemExit("bench/protos/bench.proto does not compile")
+    """Make bench_pb2 and answers_pb2, here and for the contenders."""
+    protos = [path.name for path in (HERE / "protos").iterdir()]
+    if protoc.main(["", *INCLUDES, f"--python_out={out}", *protos]):
+        raise SystemExit("bench/protos do not compile")
     paths = [str(ROOT), str(CHASSIS / "src"), str(out)]
     sys.path[:0] = paths
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
@@ -72,14 +73,34 @@ class Stage:
         seconds: float | None = None,
     ) -> dict[str, Measured]:
         """Let them alternate, and report ours against each of the others."""
-        measured = alternate(
-            [ours, *others],
-            rounds=rounds or self.rounds,
-            seconds=seconds or self.seconds,
-            say=lambda text: self.say(f"{work}: {text}"),
-        )
+        measured = self.alternate(work, [ours, *others], rounds=rounds, seconds=seconds)
         self.report.compared(work, unit, ours.name, measured, better)
         return measured
+
+    def compare_all(
+        self, part: str, unit: str, works: Mapping[str, Contender], others: Sequence[Contender]
+    ) -> None:
+        """Several works of ours against the same others, whose turns count for each of them."""
+        ours = [replace(contender, name=work) for work, contender in works.items()]
+        measured = self.alternate(part, [*ours, *others])
+        theirs = {other.name: measured[other.name] for other in others}
+        for work in works:
+            self.report.compared(work, unit, work, {work: measured[work], **theirs}, "more")
+
+    def alternate(
+        self,
+        what: str,
+        contenders: Sequence[Contender],
+        *,
+        rounds: int | None = None,
+        seconds: float | None = None,
+    ) -> dict[str, Measured]:
+        return alternate(
+            contenders,
+            rounds=rounds or self.rounds,
+            seconds=seconds or self.seconds,
+            say=lambda text: self.say(f"{what}: {text}"),
+        )
 
 
 __all__ = ["Better", "Contender", "Measured", "Ratio", "Stage", "compile_stubs"]

@@ -21,10 +21,12 @@ async def main() -> None:
             for partition in range(partitions):
                 key, after = f"{{{stream}/{partition}}}:log", b"0-0"
                 while reply := await client.xread({key: after}, count=1000):
-                    for after, fields in reply[0][1]:
+                    entries = reply[0][1]
+                    for _, fields in entries:
                         event = bench_pb2.ParcelMoved.FromString(fields[b"data"])
                         parcels[fields[b"key"].decode()] = event
                         facts += 1
+                    after = entries[-1][0]
         return {"value": facts / (time.perf_counter() - began), "keys": len(parcels)}
 
     await take_turns_async(turn)

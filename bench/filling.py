@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Callable
 
 from factfold_chassis.contract import Contract
 from factfold_chassis.facts import new_meta
@@ -30,7 +31,15 @@ def event(key: str, number: int) -> bytes:
     return moved.SerializeToString()
 
 
-def fill(url: str, facts: int, keys: int, *, partitions: int = 4, traced: bool = False) -> None:
+def fill(
+    url: str,
+    facts: int,
+    keys: int,
+    *,
+    partitions: int = 4,
+    traced: bool = False,
+    data: Callable[[str, int], bytes] = event,
+) -> None:
     """Append facts, key after key and round after round, until there are so many."""
     import bench_pb2
 
@@ -50,8 +59,9 @@ def fill(url: str, facts: int, keys: int, *, partitions: int = 4, traced: bool =
         for begin in range(0, facts, WAITING):
             await asyncio.gather(
                 *(
-                    appender.append([_fact(ids[number % keys], name, number, traced)])
+                    appender.append([_fact(key, name, data(key, number), traced)])
                     for number in range(begin, min(facts, begin + WAITING))
+                    for key in (ids[number % keys],)
                 )
             )
         await cancel([running])
@@ -59,8 +69,8 @@ def fill(url: str, facts: int, keys: int, *, partitions: int = 4, traced: bool =
     asyncio.run(work())
 
 
-def _fact(key: str, type_: str, number: int, traced: bool) -> NewFact:
+def _fact(key: str, type_: str, data: bytes, traced: bool) -> NewFact:
     meta = new_meta("/parcels")
     if traced:
         meta.trace_id, meta.span_id, meta.trace_flags = uuid.uuid4().bytes, b"\1" * 8, 1
-    return NewFact(key, type_, meta.SerializeToString(), event(key, number))
+    return NewFact(key, type_, meta.SerializeToString(), data)

@@ -1,5 +1,6 @@
-"""Each fact of another service's stream is answered with one event: consume, handle, append, commit.
+"""Each fact of another service's stream is answered with one event of the own one.
 
+That is to consume, handle, append one and commit.
 Ours is a service with a reaction: answered exactly once, facts of one key in order. FastStream
 does the same without these, at least once.
 """

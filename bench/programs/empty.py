@@ -9,9 +9,14 @@ def empty(url: str) -> None:
     """Begin with an empty Redis and an empty append-only file, at nobody's cost."""
     with redis.Redis.from_url(url) as client:
         client.flushall()
+        _wait(client)
         client.bgrewriteaof()
-        while True:
-            persistence = client.info("persistence")
-            if not (persistence["aof_rewrite_in_progress"] or persistence["aof_rewrite_scheduled"]):
-                return
-            time.sleep(0.01)
+        _wait(client)
+
+
+def _wait(client: "redis.Redis[bytes]") -> None:
+    while True:
+        found = client.info("persistence")
+        if not (found["aof_rewrite_in_progress"] or found["aof_rewrite_scheduled"]):
+            return
+        time.sleep(0.01)

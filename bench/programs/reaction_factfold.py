@@ -46,10 +46,10 @@ async def turn(seconds: float) -> Answer:
     await core.start()
     try:
         await core.wait_ready()
-        while not (before := answered(core)):
+        while not (before := answered(core)):  # noqa: ASYNC110
             await asyncio.sleep(POLL)
         began = time.perf_counter()
-        while answered(core) < facts and time.perf_counter() - began < seconds:
+        while answered(core) < facts and time.perf_counter() - began < seconds:  # noqa: ASYNC110
             await asyncio.sleep(POLL)
         return {"value": (answered(core) - before) / (time.perf_counter() - began)}
     finally:

@@ -35,12 +35,13 @@ class Backlog:
         self, seconds: float, handle: Callable[[RedisBroker, list[str]], Awaitable[None]]
     ) -> Answer:
         """Read it for `seconds`, again and again."""
-        handled, spent = 0, 0.0
+        handled, spent, worked = 0, 0.0, time.process_time()
         while spent < seconds:
             some, so_long = await self._once(seconds - spent, handle)
             handled += some
             spent += so_long
-        return {"value": handled / spent}
+        worked = time.process_time() - worked
+        return {"value": handled / spent, "cpu_us": worked / max(1, handled) * 1e6}
 
     async def _once(
         self, seconds: float, handle: Callable[[RedisBroker, list[str]], Awaitable[None]]

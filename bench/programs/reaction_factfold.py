@@ -48,10 +48,11 @@ async def turn(seconds: float) -> Answer:
         await core.wait_ready()
         while not (before := answered(core)):  # noqa: ASYNC110
             await asyncio.sleep(POLL)
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         while answered(core) < facts and time.perf_counter() - began < seconds:  # noqa: ASYNC110
             await asyncio.sleep(POLL)
-        return {"value": (answered(core) - before) / (time.perf_counter() - began)}
+        done, spent = answered(core) - before, time.perf_counter() - began
+        return {"value": done / spent, "cpu_us": (time.process_time() - worked) / done * 1e6}
     finally:
         await core.close(1.0)
 

@@ -79,7 +79,7 @@ def _bytes(url: str, write: Callable[[str, int], None], facts: int) -> float:
         return (_used(client) - before) / facts
 
 
-def _used(client: "redis.Redis[bytes]") -> int:
+def _used(client: redis.Redis) -> int:
     time.sleep(0.2)  # the buffers of who has just gone are freed
     used: int = client.info("memory")["used_memory"]
     return used

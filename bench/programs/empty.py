@@ -14,7 +14,7 @@ def empty(url: str) -> None:
         _wait(client)
 
 
-def _wait(client: "redis.Redis[bytes]") -> None:
+def _wait(client: redis.Redis) -> None:
     while True:
         found = client.info("persistence")
         if not (found["aof_rewrite_in_progress"] or found["aof_rewrite_scheduled"]):

@@ -98,10 +98,10 @@ class Shop:
             )
         self.reactions: list[Any] = []
 
-    def core(self, url: str, **settings: Any) -> Core:
+    def core(self, url: str, *, first: bool = True, **settings: Any) -> Core:
         return Core(
             "shop", self.contract, self.folds, self.reactions,
-            Settings(redis_url=url, **settings), Telemetry(),
+            Settings(redis_url=url, **settings), Telemetry(), first=first,
         )  # fmt: skip
 
 

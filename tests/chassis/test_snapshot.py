@@ -417,6 +417,24 @@ def test_large_rows_go_into_small_parts(shop, tmp_path):
     assert snapshots.load() == large
 
 
+async def test_processes_beside_the_first_one_leave_its_snapshots_alone(kept, folded):
+    await kept.written(20, 30)
+    written = files(kept.folder)
+    folded.clear()
+    async with running(kept.core(first=False)) as core:
+        assert folded["shop"] == 0
+        await fill(core, kept.shop, 30, 40)
+        await caught_up(core, kept.client)
+        await core.owner.save()
+        assert state(core) == await kept.rebuilt()
+    await kept.client.flushall()
+    async with running(kept.service.core(kept.url)) as other:
+        await fill(other, kept.shop, 0, 10)
+    async with running(kept.core(first=False)) as core:
+        assert state(core) == await kept.rebuilt()
+    assert files(kept.folder) == written
+
+
 # The log is not the one that the snapshot is of.
 
 

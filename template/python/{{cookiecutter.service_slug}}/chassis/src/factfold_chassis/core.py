@@ -55,6 +55,7 @@ class Core:
 
     Args:
         name: of the service.
+        first: of the processes that share an address, or the only one.
 
     Raises:
         WiringError: folds or reactions do not fit the contract.
@@ -68,6 +69,8 @@ class Core:
         reactions: Sequence[Reaction],
         settings: Settings,
         telemetry: Telemetry,
+        *,
+        first: bool = True,
     ):
         self.name = name
         self.source = f"/{name}"
@@ -86,7 +89,7 @@ class Core:
         self.ready = False
         self._ready = asyncio.Event()
         self.views_ready = asyncio.Event()  # set while all views have caught up
-        self._views = self._make_views(folds)
+        self._views = self._make_views(folds, first)
         self._reactions = [ReactionEngine(self, reaction) for reaction in reactions]
         self._tasks: list[asyncio.Task[None]] = []
         self._reaction_tasks: list[asyncio.Task[None]] = []
@@ -95,7 +98,7 @@ class Core:
         for reaction in self._reactions:
             telemetry.lag("reaction", reaction.reaction.name, reaction.lag)
 
-    def _make_views(self, folds: Sequence[Fold[Any, Any]]) -> dict[View, ViewEngine]:
+    def _make_views(self, folds: Sequence[Fold[Any, Any]], first: bool) -> dict[View, ViewEngine]:
         """One engine a view; the owner's also keeps the journal of the own streams."""
         by_view: dict[View, list[Fold[Any, Any]]] = {}
         for fold in folds:
@@ -110,7 +113,7 @@ class Core:
         for name, count in Counter(view.name for view in by_view).items():
             if count > 1:
                 raise WiringError(f"{count} views are named {name}: rename one")
-        home = Home(self.name, self.settings.snapshot_dir, self.alarm)
+        home = Home(self.name, self.settings.snapshot_dir, self.alarm, first=first)
         engines = {
             view: ViewEngine(
                 view, its, self.contract, self.redis,

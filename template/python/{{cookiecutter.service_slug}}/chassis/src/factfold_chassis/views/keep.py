@@ -14,7 +14,7 @@ from pathlib import Path
 from redis.exceptions import ResponseError
 
 from factfold_chassis.log.link import Argument, LinkLost, Redis
-from factfold_chassis.log.read import START
+from factfold_chassis.log.read import START, Anchor
 from factfold_chassis.log.streams import Keys
 from factfold_chassis.views.declare import View
 from factfold_chassis.views.snapshot import Positions, Snapshot, Snapshots
@@ -29,20 +29,27 @@ class Home:
     Args:
         folder: of snapshots; empty: none are kept.
         alarm: told in one line what an operator must know.
+        first: whether this process writes them; the others beside it only begin with them.
 
     Attributes:
         instance: whose cursors they are; the same one after a restart if it is `lasting`.
     """
 
     def __init__(
-        self, service: str = "", folder: str = "", alarm: Callable[[str], None] = logger.error
+        self,
+        service: str = "",
+        folder: str = "",
+        alarm: Callable[[str], None] = logger.error,
+        *,
+        first: bool = True,
     ):
         self.service = service
         self.folder = Path(folder) if folder else None
         self.alarm = alarm
+        self.first = first
         self.instance = secrets.token_hex(8)
         self.lasting = False
-        if self.folder is not None:
+        if self.folder is not None and first:
             try:
                 self._remember(self.folder / "instance")
             except (OSError, ValueError) as error:
@@ -108,8 +115,9 @@ class Keeper:
         collecting = gc.isenabled()
         gc.disable()  # it would look at all rows again and again, and find nothing
         try:
-            with suppress(OSError):
-                self._again = snapshots.tidy()
+            if self._home.first:
+                with suppress(OSError):
+                    self._again = snapshots.tidy()
             snapshot = snapshots.load()
             if snapshot is None:
                 return None
@@ -142,7 +150,7 @@ class Keeper:
 
     async def save(self, cut: Callable[[Positions], Snapshot | None]) -> None:
         """Write what `cut(positions of the last one)` returns. A failure is an alarm, no more."""
-        if self._snapshots is None:
+        if self._snapshots is None or not self._home.first:
             return
         async with self._lock:
             try:
@@ -160,7 +168,7 @@ class Keeper:
 
     def set_aside(self) -> None:
         """The log is not the one that the snapshots are of. Nobody need wait for the disk."""
-        if self._snapshots is not None:
+        if self._snapshots is not None and self._home.first:
             self._setting_aside = asyncio.create_task(self._set_aside(self._snapshots))
 
     async def _set_aside(self, snapshots: Snapshots) -> None:
@@ -192,8 +200,8 @@ class Keeper:
         now = time.time_ns() // 1_000_000
         await self._tell(
             ("HSET", self._cursors(*place), "_", "1", self._home.instance,
-             f"{self._from(place, epoch)} {now}")
-            for place, (epoch, _) in positions.items()
+             f"{self._from(place, epoch, anchor)} {now}")
+            for place, (epoch, anchor) in positions.items()
         )  # fmt: skip
 
     async def leave(self, positions: Positions) -> None:
@@ -206,7 +214,9 @@ class Keeper:
                 ("HDEL", self._cursors(*place), self._home.instance) for place in positions
             )
 
-    def _from(self, place: tuple[str, int], epoch: str) -> str:
+    def _from(self, place: tuple[str, int], epoch: str, present: Anchor) -> str:
+        if self._home.folder is not None and not self._home.first:
+            return present.entry_id  # where it begins again is kept by the first one
         of, anchor = self._again.get(place, (epoch, START))
         return anchor.entry_id if of == epoch else START.entry_id
 

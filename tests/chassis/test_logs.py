@@ -70,6 +70,17 @@ def test_text_is_one_readable_line() -> None:
     assert out.getvalue().split(" ", 1)[1] == "WARNING serving address=127.0.0.1:1\n"
 
 
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_one_of_several_processes_says_which_one_it_is(form: str) -> None:
+    out = io.StringIO()
+    configure(Settings(log_format=form), out, process=2)
+    logging.getLogger().warning("serving", extra={"address": "127.0.0.1:1"})
+    if form == "json":
+        assert json.loads(out.getvalue())["process"] == 2
+    else:
+        assert out.getvalue().endswith("serving process=2 address=127.0.0.1:1\n")
+
+
 def test_no_line_of_text_is_made_by_what_was_sent_in() -> None:
     out = io.StringIO()
     configure(Settings(log_format="text"), out)

@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
 from factfold.v1.fact_pb2 import FactMeta
 from factfold_chassis.errors import NotFound, SettingsError
-from factfold_chassis.telemetry import Telemetry
+from factfold_chassis.telemetry import Telemetry, export
 from factfold_chassis.telemetry.context import from_metadata, to_metadata
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -325,6 +325,18 @@ def test_nothing_is_exported_unless_asked(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     assert not Telemetry.from_environment("orders").client_call(METHOD).metadata
+
+
+def test_each_of_several_processes_is_an_instance_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def instance(process: int | None) -> str:
+        return str(export.resource_of("orders", process).attributes["service.instance.id"])
+
+    assert instance(None) != instance(None)
+    assert instance(1) != instance(1)
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=pod-7")
+    assert [instance(process) for process in (None, 1, 2)] == ["pod-7", "pod-7-1", "pod-7-2"]
 
 
 @pytest.mark.parametrize(

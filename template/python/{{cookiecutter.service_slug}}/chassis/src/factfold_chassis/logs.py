@@ -17,12 +17,18 @@ from factfold_chassis.settings import Settings
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def configure(settings: Settings, stream: TextIO | None = None) -> None:
-    """Replace the root logger's handlers by one that writes to `stream`, by default stderr."""
+def configure(
+    settings: Settings, stream: TextIO | None = None, *, process: int | None = None
+) -> None:
+    """Replace the root logger's handlers by one that writes to `stream`, by default stderr.
+
+    `process` says in each line which one of several it is.
+    """
     stream = stream or sys.stderr
     text = settings.log_format == "text" or (settings.log_format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Formatter(_text if text else _json, settings.secrets))
+    always = {} if process is None else {"process": process}
+    handler.setFormatter(_Formatter(_text if text else _json, always, settings.secrets))
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(settings.log_level)
 
@@ -31,17 +37,22 @@ Line = Callable[[logging.LogRecord, dict[str, object], str], str]
 
 
 class _Formatter(logging.Formatter):
-    """`line` makes the text from a record, its extras and the stack of its exception."""
+    """`line` makes the text from a record, its extras and the stack of its exception.
 
-    def __init__(self, line: Line, secrets: Iterable[str]):
+    Each record also has the extras `always`.
+    """
+
+    def __init__(self, line: Line, always: dict[str, int], secrets: Iterable[str]):
         super().__init__()
         self._line = line
+        self._always = always
         # As they are and as JSON has them. Shorter ones would also hide what is no secret.
         forms = {form for s in secrets for form in (s, _dump(s)[1:-1]) if len(s) >= 4}
         self._secrets = sorted(forms, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
-        extras = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        extras: dict[str, object] = {**self._always}
+        extras |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         stack = self.formatException(record.exc_info) if record.exc_info else ""
         line = self._line(record, extras, stack)
         for secret in self._secrets:

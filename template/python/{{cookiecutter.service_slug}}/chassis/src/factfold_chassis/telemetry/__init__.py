@@ -97,13 +97,15 @@ class Telemetry:
             )
 
     @classmethod
-    def from_environment(cls, service_name: str) -> "Telemetry":
+    def from_environment(cls, service_name: str, process: int | None = None) -> "Telemetry":
         """As `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` or an OTLP endpoint ask.
+
+        `process`: which one of several it is.
 
         Raises:
             SettingsError: an exporter or a protocol that is not supported.
         """
-        resource = export.resource_of(service_name)
+        resource = export.resource_of(service_name, process)
         meter_provider = export.metrics(resource) if export.asked("METRICS") else None
         tracer_provider, queue = export.traces(resource) if export.asked("TRACES") else (None, None)
         return cls(tracer_provider, meter_provider, queue)

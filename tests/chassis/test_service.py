@@ -149,10 +149,18 @@ def test_what_does_not_fit_is_one_line(parts: tuple[Handler | Reaction, ...], me
     assert str(refusal.value) == message
 
 
+PROGRAM = """
+import lamp_parts
+from test_service import FILE
+from factfold_chassis.service import Service, run
+run(Service(name="lamps", contract=[FILE], parts=[lamp_parts]))
+"""
+
+
 class Process:
     """A service in a process of its own; `lines` are its log, as far as it was read."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, program: str = PROGRAM, **environment: str) -> None:
         (folder / "lamp_parts.py").write_text(
             textwrap.dedent(
                 """
@@ -160,7 +168,7 @@ class Process:
                 import contextlib
                 import os
                 import time
-                from factfold_chassis import View, fold, reaction
+                from factfold_chassis import Append, View, fold, reaction
                 from factfold_chassis.calls import command, query, watch
                 from test_service import Lamp, LampLit
 
@@ -180,6 +188,8 @@ class Process:
                 async def follow(event, call):
                     if event.id == "reaction":
                         await stay()
+                    if event.id.startswith("echo"):
+                        return Append(LampLit(id=f"of {event.id}"))
 
                 @command
                 async def light_lamp(request, call):
@@ -193,7 +203,8 @@ class Process:
 
                 @query
                 def get_lamp(request, call):
-                    return Lamp(id=request.id)
+                    row = call.rows(LAMPS).get(request.id)
+                    return Lamp(id=str(os.getpid()) if row else "")
 
                 @watch
                 async def watch_lamps(request, call):
@@ -201,12 +212,6 @@ class Process:
                         yield Lamp(id=change.event.id)
                 """
             )
-        )
-        program = (
-            "import lamp_parts\n"
-            "from test_service import FILE\n"
-            "from factfold_chassis.service import Service, run\n"
-            "run(Service(name='lamps', contract=[FILE], parts=[lamp_parts]))\n"
         )
         path = [str(folder), str(Path(__file__).parent), *sys.path]
         self.process = subprocess.Popen(
@@ -219,6 +224,7 @@ class Process:
             },
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self.lines: list[str] = []
         self._queue: Queue[str] = Queue()

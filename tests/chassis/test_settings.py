@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ def test_values_are_converted() -> None:
             "FACTFOLD_LOG_FORMAT": "JSON",
             "FACTFOLD_LOG_LEVEL": "debug",
             "FACTFOLD_LISTEN": "[::1]:0",
+            "FACTFOLD_PROCESSES": "4",
             "FACTFOLD_SNAPSHOT_DIR": "/var/lib/snapshots",
             "FACTFOLD_SNAPSHOT_INTERVAL": "0.5",
         }
@@ -41,7 +43,16 @@ def test_values_are_converted() -> None:
     assert settings.expect_log is True
     assert settings.max_fact_bytes == 4096
     assert (settings.log_format, settings.log_level) == ("json", "DEBUG")
-    assert settings.listen == "[::1]:0"
+    assert (settings.listen, settings.processes) == ("[::1]:0", 4)
+
+
+def test_auto_is_a_process_for_each_core_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    auto = {"FACTFOLD_PROCESSES": "Auto"}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 5, 7})
+    assert Settings.from_environment(auto).processes == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert Settings.from_environment(auto).processes == 8
 
 
 @pytest.mark.parametrize(
@@ -66,6 +77,16 @@ def test_values_are_converted() -> None:
             "FACTFOLD_SNAPSHOT_INTERVAL",
             "0",
             "FACTFOLD_SNAPSHOT_INTERVAL is '0': it must be a number of seconds above 0",
+        ),
+        (
+            "FACTFOLD_PROCESSES",
+            "0",
+            "FACTFOLD_PROCESSES is '0': it must be a whole number above 0, or auto",
+        ),
+        (
+            "FACTFOLD_PROCESSES",
+            "1.5",
+            "FACTFOLD_PROCESSES is '1.5': it must be a whole number above 0, or auto",
         ),
         (
             "FACTFOLD_APPEND_QUEUE",

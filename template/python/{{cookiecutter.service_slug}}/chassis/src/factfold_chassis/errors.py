@@ -2,6 +2,7 @@
 
 StartError            the process ends: one line on stderr, exit code 2
   SettingsError         an environment variable
+    AddressRefused        FACTFOLD_LISTEN cannot be had
   WiringError           the contract and the code do not fit
 ChassisError          a call ends: `code` and `message` are what the caller sees
   InvalidRequest        INVALID_ARGUMENT, with field violations
@@ -28,11 +29,18 @@ import grpc
 
 
 class StartError(Exception):
-    pass
+    exit_code: ClassVar = 2
 
 
 class SettingsError(StartError):
     pass
+
+
+class AddressRefused(SettingsError):
+    def __init__(self, listen: str) -> None:
+        super().__init__(
+            f"FACTFOLD_LISTEN: {listen} cannot be listened on; is another process there?"
+        )
 
 
 class WiringError(StartError):

@@ -17,7 +17,7 @@ from factfold_chassis.boundary import Boundary
 from factfold_chassis.calls import Handler
 from factfold_chassis.contract import MethodSpec
 from factfold_chassis.core import Core
-from factfold_chassis.errors import SettingsError
+from factfold_chassis.errors import AddressRefused
 from factfold_chassis.rpc import generic_handlers
 
 log = logging.getLogger("factfold.server")
@@ -33,7 +33,12 @@ _ENDLESS = 24 * 3600.0  # seconds: no drain takes so long
 class Server:
     """Serves from `start` on; health follows `core.ready`.
 
-    `address` is host:port once it has started.
+    One of several processes listens only once the core is ready: before that, whoever connects
+    is to meet one of the others.
+
+    Attributes:
+        address: host:port, once it listens.
+        following: does the work after `start`; ends only by failing, as `start` does.
     """
 
     def __init__(
@@ -42,19 +47,20 @@ class Server:
         wired: Sequence[tuple[MethodSpec, Handler]],
         interceptors: Sequence[grpc.aio.ServerInterceptor],
     ) -> None:
-        self.address = ""
+        self.address = core.settings.listen
         self._core = core
+        self._shared = core.settings.processes > 1
         paths = [method.path for method, _ in wired]
         self._boundary = Boundary(core.telemetry, paths, interceptors)
         self._services = sorted({method.service for method, _ in wired})
         self._health = health.aio.HealthServicer()
         self._news = asyncio.Event()
-        self._following: asyncio.Task[None] | None = None
+        self.following: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(
             interceptors=[self._boundary],
             options=[
-                # Two processes on one port would share its calls without either noticing.
-                ("grpc.so_reuseport", 0),
+                # Others on this port would share its calls without anybody noticing.
+                ("grpc.so_reuseport", int(self._shared)),
                 # gRPC ends calls beyond these as CANCELLED, at random from 1,000 on that wait to
                 # be accepted, and callers do not repeat what was cancelled.
                 ("grpc.server.max_pending_requests", _WAITING),
@@ -69,19 +75,21 @@ class Server:
         )
 
     async def start(self) -> None:
-        """Listen. Raises SettingsError if the address cannot be had."""
+        """Raises AddressRefused."""
         await self._set_health(serving=False)
+        if not self._shared:
+            await self._listen()
+        self._core.on_ready_change.append(lambda _: self._news.set())
+        self.following = asyncio.create_task(self._follow())
+
+    async def _listen(self) -> None:
         listen = self._core.settings.listen
         try:
             port = self._server.add_insecure_port(listen)
         except RuntimeError:
-            raise SettingsError(
-                f"FACTFOLD_LISTEN: {listen} cannot be listened on; is another process there?"
-            ) from None
+            raise AddressRefused(listen) from None
         self.address = f"{listen.rpartition(':')[0]}:{port}"
         await self._server.start()
-        self._core.on_ready_change.append(lambda _: self._news.set())
-        self._following = asyncio.create_task(self._follow())
 
     async def drain(self, timeout: float) -> None:
         """Take no more calls and let those under way finish, `timeout` seconds at most.
@@ -89,8 +97,8 @@ class Server:
         Watches end at once, with the position to resume from.
         """
         end = asyncio.get_running_loop().time() + timeout
-        if self._following is not None:
-            self._following.cancel()
+        if self.following is not None:
+            self.following.cancel()
         # A health watcher that does not read must not hold up the end.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), min(1.0, timeout))
@@ -109,13 +117,16 @@ class Server:
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
-        serving, said, at = False, "", 0.0
+        serving, listening, said, at = False, not self._shared, "", 0.0
         while True:
             self._news.clear()
             ready = self._core.ready
             if ready != serving:
                 serving, said = ready, ""
                 await self._set_health(serving=ready)
+                if not listening:
+                    await self._listen()
+                    listening = True
                 if ready:
                     log.info("serving", extra={"address": self.address})
                 else:

@@ -11,7 +11,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 from typing import Any, Self
 
@@ -24,6 +26,7 @@ from factfold_chassis.calls import Handler
 from factfold_chassis.contract import Contract, MethodSpec
 from factfold_chassis.core import Core
 from factfold_chassis.errors import StartError, WiringError
+from factfold_chassis.processes import Member, supervise
 from factfold_chassis.reactions.declare import Reaction
 from factfold_chassis.server import Server
 from factfold_chassis.settings import Settings
@@ -33,7 +36,6 @@ from factfold_chassis.views.declare import Fold
 
 log = logging.getLogger("factfold.service")
 
-EXIT_USAGE = 2
 _CALLS, _LOG, _SPANS = 0.7, 0.2, 0.1  # shares of the drain timeout
 _GRACE = 1.0  # seconds behind it, then the process is ended by force
 
@@ -96,11 +98,20 @@ class Running:
 
     Entering does not wait until the service is ready: `core.wait_ready` does.
 
+    Args:
+        member: which one of several processes this is.
+
     Raises:
         StartError: the service cannot run as it is.
     """
 
-    def __init__(self, service: Service, settings: Settings, telemetry: Telemetry):
+    def __init__(
+        self,
+        service: Service,
+        settings: Settings,
+        telemetry: Telemetry,
+        member: Member | None = None,
+    ):
         self.settings = settings
         self.telemetry = telemetry
         wired = service.wire()
@@ -111,6 +122,7 @@ class Running:
             wired.reactions,
             settings,
             telemetry,
+            first=member is None or member.number == 1,
         )
         self._server = Server(self.core, wired.methods, service.interceptors)
 
@@ -118,6 +130,15 @@ class Running:
     def address(self) -> str:
         """host:port of the gRPC server."""
         return self._server.address
+
+    async def until(self, asked: asyncio.Event) -> None:
+        """Serve until then. Raises StartError if it turns out that it cannot."""
+        following = self._server.following
+        assert following is not None
+        following.add_done_callback(lambda _: asked.set())
+        await asked.wait()
+        if following.done():
+            following.result()
 
     async def __aenter__(self) -> Self:
         self.telemetry.activate()
@@ -146,21 +167,41 @@ class Running:
 def run(service: Service) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
-    What keeps the service from starting is one line on stderr and exit code 2.
+    What keeps the service from starting is one line on stderr and exit code 2. With
+    `FACTFOLD_PROCESSES` above 1, as many processes serve, and this one starts and ends them.
     """
-    try:
+    with _refusing(service):
         settings = Settings.from_environment(os.environ)
-        logs.configure(settings)
-        telemetry = Telemetry.from_environment(service.name)
+        if settings.processes == 1:
+            _run(service, settings)
+        else:
+            logs.configure(settings)
+            if code := supervise(settings, partial(_run, service)):
+                raise SystemExit(code)
+
+
+def _run(service: Service, settings: Settings, member: Member | None = None) -> None:
+    number = member.number if member else None
+    with _refusing(service):
+        logs.configure(settings, process=number)
+        telemetry = Telemetry.from_environment(service.name, number)
         telemetry.install()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(service, settings, telemetry))
+            runner.run(_serve(service, settings, telemetry, member))
+
+
+@contextmanager
+def _refusing(service: Service) -> Iterator[None]:
+    try:
+        yield
     except StartError as error:
         print(f"{service.name}: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_USAGE) from None
+        raise SystemExit(error.exit_code) from None
 
 
-async def _serve(service: Service, settings: Settings, telemetry: Telemetry) -> None:
+async def _serve(
+    service: Service, settings: Settings, telemetry: Telemetry, member: Member | None
+) -> None:
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
@@ -168,6 +209,8 @@ async def _serve(service: Service, settings: Settings, telemetry: Telemetry) -> 
     def end(number: signal.Signals) -> None:
         log.info("ending", extra={"signal": number.name, "within_s": settings.drain_timeout})
         asked.set()
+        if member:
+            loop.remove_reader(member.lifeline)
         for each in signals:
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
@@ -177,12 +220,20 @@ async def _serve(service: Service, settings: Settings, telemetry: Telemetry) -> 
         watchdog.daemon = True
         watchdog.start()
 
+    def orphaned() -> None:
+        log.error("the parent process is gone")
+        end(signal.SIGTERM)
+
     for each in signals:
         loop.add_signal_handler(each, end, each)
-    running = Running(service, settings, telemetry)
+    running = Running(service, settings, telemetry, member)
     collector.spare()
+    if member:
+        loop.add_reader(member.lifeline, orphaned)
     async with running:
-        await asked.wait()
+        if member:
+            member.begun()
+        await running.until(asked)
     log.info("ended")
 
 

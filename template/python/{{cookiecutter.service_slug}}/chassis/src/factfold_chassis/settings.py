@@ -3,6 +3,7 @@
 Tracing and metrics are configured by the standard `OTEL_*` variables instead.
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -61,6 +62,16 @@ def _listen(text: str) -> str:
     return text
 
 
+def _processes(text: str) -> int:
+    if text.lower() == "auto":
+        # Not all of the machine's, where it says so.
+        found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return found or 1
+    if int(text) <= 0:
+        raise ValueError
+    return int(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Times are in seconds. Variable names are the field names in capitals after `FACTFOLD_`.
@@ -80,6 +91,13 @@ class Settings:
         "Address of the gRPC server, host:port; port 0 takes a free one.",
         "host:port, such as 127.0.0.1:50051",
         _listen,
+    )
+    processes: int = _setting(
+        1,
+        "Processes that share the address, each with its own views; auto: one for each core that "
+        "this one may use.",
+        "a whole number above 0, or auto",
+        _processes,
     )
     log_format: str = _choice(
         "auto", "json, text, or auto: text on a terminal, else json.", "auto", "json", "text"

@@ -29,7 +29,8 @@ local KEPT_CONFLICTS = 256
 local log, head, producers, versions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, producer, mode = ARGV[1], ARGV[2], ARGV[3]
 
-local function whole(number) return string.format('%.0f', number) end
+-- A large number in plain digits, which tostring would not give.
+local function whole(number) return string.format('%d', number) end
 
 -- tonumber takes '1e3', '0x10' and 'nan' too, and above 2^53 it rounds.
 local malformed
@@ -71,13 +72,12 @@ if present[1] ~= epoch then return {'EPOCH', present[1] or ''} end
 local n, last_ms = tonumber(present[2]), tonumber(present[3])
 
 local stored = redis.call('HGET', producers, producer)
-local last, batches = 0, {}  -- mode 'batch'
+local last = 0
 local refused, actual_of, cut, cut_facts = {}, {}, 0, 0  -- mode 'units'
 if mode == 'batch' then
-  for batch in string.gmatch(stored or '', '|([^|]+)') do batches[#batches + 1] = batch end
-  if #batches > 0 then last = tonumber(string.match(batches[#batches], '^%d+')) end
+  last = tonumber(string.match(stored or '', '.*|(%d+);') or '0')
   if sequence <= last then
-    for _, batch in ipairs(batches) do
+    for batch in string.gmatch(stored or '', '|([^|]+)') do
       local known, ms, first, applied, dropped, failure =
         string.match(batch, '^(%d+);(%d+);(%d+);(%d+);([^;]*);(.*)$')
       if tonumber(known) == sequence then
@@ -106,7 +106,10 @@ local AT_ONCE = 1000
 local next_version, versioned = {}, {}
 for _, unit in ipairs(units) do
   for arg = unit.first, unit.last, 5 do
-    if ARGV[arg + 1] ~= '' then versioned[#versioned + 1] = ARGV[arg] end
+    if ARGV[arg + 1] ~= '' then
+      versioned[#versioned + 1] = ARGV[arg]
+      unit.versioned = true
+    end
   end
 end
 for from = 1, #versioned, AT_ONCE do
@@ -138,7 +141,7 @@ for _, unit in ipairs(units) do
   elseif mode == 'units' and unit.sequence == cut then
     -- Its versions have been compared, and taken for all its facts.
     unit.from, first = unit.first + 5 * cut_facts, first - cut_facts
-  else
+  elseif unit.versioned then
     unit.actual = conflict_of(unit)
   end
 end
@@ -154,7 +157,7 @@ local function take_version(arg) version_of[ARGV[arg]] = tonumber(ARGV[arg + 1])
 local applied, failure = 0, ''
 -- A unit that was cut stays known until it comes again: the call may be of earlier ones alone.
 local rest = cut > 0 and whole(cut) .. ':' .. whole(cut_facts) or ''
-local id = whole(ms) .. '-%.0f'
+local id = whole(ms) .. '-%d'
 for i, unit in ipairs(units) do
   if unit.actual then
     conflicts[#conflicts + 1] = (i - 1) .. ':' .. unit.actual
@@ -181,7 +184,7 @@ for i, unit in ipairs(units) do
     end
     if failure ~= '' then break end
   end
-  last = math.max(last, unit.sequence)
+  if unit.sequence > last then last = unit.sequence end
 end
 
 local function nothing_stored()
@@ -204,17 +207,20 @@ for from = 1, #pairs_of, 2 * AT_ONCE do
 end
 if applied > 0 then redis.call('HSET', head, 'n', whole(n), 'ms', whole(ms)) end
 
-local facts = n - first + 1
-local outcome = {whole(now)}
+local ms_text, first_text, facts = whole(ms), whole(first), n - first + 1
+local dropped = table.concat(conflicts, ',')
+local outcome
 if mode == 'batch' then
-  for i = math.max(1, #batches - KEPT_BATCHES + 2), #batches do outcome[#outcome + 1] = batches[i] end
-  outcome[#outcome + 1] = table.concat(
-    {whole(sequence), whole(ms), whole(first), facts, table.concat(conflicts, ','), failure}, ';')
+  -- They are numbered without a gap: the first one goes once there are as many as are kept.
+  local pattern = sequence > KEPT_BATCHES and '^%d+|[^|]*(|.*)$' or '^%d+(.*)$'
+  local before = stored and string.match(stored, pattern) or ''
+  local this = {whole(sequence), ms_text, first_text, facts, dropped, failure}
+  outcome = whole(now) .. before .. '|' .. table.concat(this, ';')
 else
   while #refused > KEPT_CONFLICTS do table.remove(refused, 1) end
-  outcome = {whole(now), whole(last), table.concat(refused, ','), rest}
+  outcome = table.concat({whole(now), whole(last), table.concat(refused, ','), rest}, '|')
 end
-local kept = redis.pcall('HSET', producers, producer, table.concat(outcome, '|'))
+local kept = redis.pcall('HSET', producers, producer, outcome)
 -- Memory is checked before a script's first write, which this is if all units were dropped.
 if type(kept) == 'table' and kept.err then
   failure = kept.err
@@ -224,11 +230,11 @@ end
 -- Processes and dead letters come and go. A reaction's producer, G/S/p/epoch, is kept for ever.
 local some = redis.call('HRANDFIELD', producers, 2, 'WITHVALUES')
 for i = 1, #some, 2 do
-  local _, slashes = string.gsub(some[i], '/', '')
   local seen = tonumber(string.match(some[i + 1], '^%d+') or now)
-  if some[i] ~= '_' and slashes ~= 3 and now - seen > IDLE_MS then
-    redis.call('HDEL', producers, some[i])
+  if some[i] ~= '_' and now - seen > IDLE_MS then
+    local _, slashes = string.gsub(some[i], '/', '')
+    if slashes ~= 3 then redis.call('HDEL', producers, some[i]) end
   end
 end
 
-return {'OK', whole(ms), whole(first), facts, table.concat(conflicts, ','), failure, skipped}
+return {'OK', ms_text, first_text, facts, dropped, failure, skipped}

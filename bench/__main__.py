@@ -37,10 +37,9 @@ def _run(options: argparse.Namespace, names: list[str], folder: Path) -> None:
     stubs = folder / "stubs"
     stubs.mkdir()
     compile_stubs(stubs)
-    from factfold_chassis.testing.redis_server import find
-
     from bench.machine import Machine
     from bench.report import Report
+    from factfold_chassis.testing.redis_server import find
 
     report = Report(Machine.here(find()))
     stage = Stage(folder, report, options.long, options.rounds, options.seconds)

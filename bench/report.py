@@ -86,7 +86,7 @@ class Report:
         for row in self.rows:
             target = f"{row.target:g}" if row.target else ""
             reached = f"{row.reached:.0%}" if row.reached is not None else ""
-            spread = f"{row.lowest:.2f}–{row.highest:.2f}"
+            spread = f"{row.lowest:.2f}-{row.highest:.2f}"
             lines.append(
                 f"| {row.work} | {row.against} | {_figure(row.ours)} | {_figure(row.theirs)} | "
                 f"{row.unit} | {row.ratio:.2f} | {spread} | {target} | {reached} |"

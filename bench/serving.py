@@ -1,0 +1,150 @@
+"""gRPC servers as processes: ours as generated, and those that they are compared with."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from bench.stage import ROOT
+from factfold_chassis.testing.redis_server import free_port, kept
+
+PATIENCE = 30.0  # seconds
+SERVICE = ("-m", "service")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def plain_environment() -> dict[str, str]:
+    """Without what the person who runs the bench tells services of their own."""
+    told = ("FACTFOLD_", "OTEL_")
+    return {name: text for name, text in os.environ.items() if not name.startswith(told)}
+
+
+def factfold_environment() -> dict[str, str]:
+    """Where `python -m factfold_cli` is found: installed, else in this clone."""
+    environment = plain_environment()
+    if find_spec("factfold_cli") is None:
+        paths = [str(ROOT / "generator"), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return environment
+
+
+def make(folder: Path, name: str, *arguments: str) -> Path:
+    """`factfold new NAME` in `folder`, and the stubs."""
+    command = [sys.executable, "-m", "factfold_cli", "new", name, "--language", "python"]
+    _run([*command, "--no-input", *arguments], folder, factfold_environment())
+    stubs(folder / name)
+    return folder / name
+
+
+def stubs(root: Path) -> None:
+    _run([sys.executable, "hatch_build.py"], root, plain_environment())
+
+
+def _run(command: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])}: {done.stderr.strip()}")
+
+
+@dataclass(frozen=True)
+class Server:
+    """One that runs, with all the processes it has started."""
+
+    address: str
+    began: float  # by time.monotonic()
+    _keeper: int
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it has used."""
+        return sum(_cpu(pid) for pid in _below(self._keeper))
+
+    def rss(self) -> float:
+        """MiB of memory that it has now."""
+        return sum(_rss(pid) for pid in _below(self._keeper))
+
+    def kill(self) -> None:
+        os.killpg(self._keeper, signal.SIGKILL)
+
+
+@contextmanager
+def serving(root: Path, what: Sequence[str] = SERVICE, **settings: str) -> Iterator[Server]:
+    """`python WHAT` with the stubs of the repository `root`, and its code; ready when entered.
+
+    It listens where FACTFOLD_LISTEN says, and ends with the block or with this process.
+    """
+    address = f"127.0.0.1:{free_port()}"
+    paths = [str(root / name) for name in ("src", "gen", "chassis/src")]
+    environment = plain_environment() | settings | {"FACTFOLD_LISTEN": address}
+    environment["PYTHONPATH"] = os.pathsep.join([*paths, str(ROOT)])
+    with tempfile.TemporaryFile("w+") as said:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            kept([sys.executable, *what], 5.0), cwd=root, env=environment,
+            stdin=subprocess.PIPE, stdout=said, stderr=said, start_new_session=True,
+        )  # fmt: skip
+        try:
+            _wait_ready(address, process)
+            yield Server(address, began, process.pid)
+        except _Ended:
+            said.seek(0)
+            raise RuntimeError(f"{' '.join(what)} has ended:\n{said.read()}") from None
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(PATIENCE)
+
+
+class _Ended(Exception):
+    pass
+
+
+def _wait_ready(address: str, process: "subprocess.Popen[bytes]") -> None:
+    """Until its health says SERVING."""
+    end = time.monotonic() + PATIENCE
+    request = health_pb2.HealthCheckRequest()
+    # A channel that has found nobody waits for a second before it tries again.
+    options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
+    with grpc.insecure_channel(address, options) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while time.monotonic() < end:
+            if process.poll() is not None:
+                raise _Ended
+            try:
+                if (
+                    stub.Check(request, timeout=1.0).status
+                    == health_pb2.HealthCheckResponse.SERVING
+                ):
+                    return
+            except grpc.RpcError:
+                pass
+            time.sleep(0.02)
+    raise RuntimeError(f"{address} is not ready after {PATIENCE:g} s")
+
+
+def _below(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+    return [found for child in map(int, children) for found in (child, *_below(child))]
+
+
+def _cpu(pid: int) -> float:
+    # The name may hold spaces and brackets: the last one ends it.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _rss(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 2**20

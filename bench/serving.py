@@ -1,7 +1,9 @@
 """gRPC servers as processes: ours as generated, and those that they are compared with."""
 
+import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,11 +18,12 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench.stage import ROOT
-from factfold_chassis.testing.redis_server import free_port, kept
+from factfold_chassis.testing.redis_server import free_port
 
-PATIENCE = 30.0  # seconds
+PATIENCE = 60.0  # seconds
 SERVICE = ("-m", "service")
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PR_SET_PDEATHSIG = 1
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -40,7 +43,9 @@ def factfold_environment() -> dict[str, str]:
 
 
 def make(folder: Path, name: str, *arguments: str) -> Path:
-    """`factfold new NAME` in `folder`, and the stubs."""
+    """`factfold new NAME` in `folder`, and the stubs; only once."""
+    if (folder / name).exists():
+        return folder / name
     command = [sys.executable, "-m", "factfold_cli", "new", name, "--language", "python"]
     _run([*command, "--no-input", *arguments], folder, factfold_environment())
     stubs(folder / name)
@@ -63,18 +68,18 @@ class Server:
 
     address: str
     began: float  # by time.monotonic()
-    _keeper: int
+    _pid: int
 
     def cpu(self) -> float:
         """Seconds of CPU that it has used."""
-        return sum(_cpu(pid) for pid in _below(self._keeper))
+        return sum(map(_cpu, _tree(self._pid)))
 
     def rss(self) -> float:
         """MiB of memory that it has now."""
-        return sum(_rss(pid) for pid in _below(self._keeper))
+        return sum(map(_rss, _tree(self._pid)))
 
     def kill(self) -> None:
-        os.killpg(self._keeper, signal.SIGKILL)
+        os.killpg(self._pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -90,9 +95,15 @@ def serving(root: Path, what: Sequence[str] = SERVICE, **settings: str) -> Itera
     with tempfile.TemporaryFile("w+") as said:
         began = time.monotonic()
         process = subprocess.Popen(
-            kept([sys.executable, *what], 5.0), cwd=root, env=environment,
-            stdin=subprocess.PIPE, stdout=said, stderr=said, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, *what],
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
         try:
             _wait_ready(address, process)
             yield Server(address, began, process.pid)
@@ -100,9 +111,16 @@ def serving(root: Path, what: Sequence[str] = SERVICE, **settings: str) -> Itera
             said.seek(0)
             raise RuntimeError(f"{' '.join(what)} has ended:\n{said.read()}") from None
         finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            process.wait(PATIENCE)
+            process.terminate()
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class _Ended(Exception):
@@ -110,34 +128,38 @@ class _Ended(Exception):
 
 
 def _wait_ready(address: str, process: "subprocess.Popen[bytes]") -> None:
-    """Until its health says SERVING."""
-    end = time.monotonic() + PATIENCE
-    request = health_pb2.HealthCheckRequest()
-    # A channel that has found nobody waits for a second before it tries again.
-    options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
-    with grpc.insecure_channel(address, options) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        while time.monotonic() < end:
-            if process.poll() is not None:
-                raise _Ended
-            try:
-                if (
-                    stub.Check(request, timeout=1.0).status
-                    == health_pb2.HealthCheckResponse.SERVING
-                ):
+    """Until its health says SERVING, and hardly any longer."""
+    _wait_listening(address, process)
+    with grpc.insecure_channel(address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch
+        try:
+            for said in watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE):
+                if said.status == health_pb2.HealthCheckResponse.SERVING:
                     return
-            except grpc.RpcError:
-                pass
-            time.sleep(0.02)
-    raise RuntimeError(f"{address} is not ready after {PATIENCE:g} s")
+        except grpc.RpcError as error:
+            if process.poll() is None:
+                raise RuntimeError(f"{address} is not ready: {error}") from error
+        raise _Ended
 
 
-def _below(pid: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
-        return []
-    return [found for child in map(int, children) for found in (child, *_below(child))]
+def _wait_listening(address: str, process: "subprocess.Popen[bytes]") -> None:
+    host, _, port = address.rpartition(":")
+    end = time.monotonic() + PATIENCE
+    while process.poll() is None:
+        try:
+            socket.create_connection((host, int(port))).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.001)
+    raise _Ended
+
+
+def _tree(pid: int) -> list[int]:
+    """It and all processes below it."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(found for child in map(int, children) for found in _tree(child))]
 
 
 def _cpu(pid: int) -> float:

@@ -1,0 +1,27 @@
+"""One start of a server a turn, with a Redis that runs and is empty.
+
+usage: start ROOT REDIS_URL MODULE
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import redis
+
+from bench.programs.turns import Answer, take_turns
+from bench.serving import serving
+
+root, url, module = sys.argv[1:]
+client = redis.Redis.from_url(url)
+
+
+def turn(seconds: float) -> Answer:
+    client.flushall()
+    with serving(Path(root), ["-m", module], FACTFOLD_REDIS_URL=url) as server:
+        answer = {"value": 1e3 * (time.monotonic() - server.began), "rss": server.rss()}
+        server.kill()
+    return answer
+
+
+take_turns(turn)

@@ -76,7 +76,7 @@ class Server:
 
     def rss(self) -> float:
         """MiB of memory that it has now."""
-        return sum(map(_rss, _tree(self._pid)))
+        return sum(map(rss_of, _tree(self._pid)))
 
     def kill(self) -> None:
         os.killpg(self._pid, signal.SIGKILL)
@@ -168,5 +168,6 @@ def _cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def _rss(pid: int) -> float:
+def rss_of(pid: int | str = "self") -> float:
+    """MiB of memory that one process has now."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 2**20

@@ -42,17 +42,22 @@ def factfold_environment() -> dict[str, str]:
     return environment
 
 
-def make(folder: Path, name: str, *arguments: str) -> Path:
-    """`factfold new NAME` in `folder`, and the stubs; only once."""
-    if (folder / name).exists():
-        return folder / name
+def make(folder: Path, name: str) -> Path:
+    """The repository of a generated service with its stubs; made once."""
+    root = folder / name
+    if not root.exists():
+        make_stubs(new(folder, name))
+    return root
+
+
+def new(folder: Path, name: str) -> Path:
+    """`factfold new NAME` in `folder`."""
     command = [sys.executable, "-m", "factfold_cli", "new", name, "--language", "python"]
-    _run([*command, "--no-input", *arguments], folder, factfold_environment())
-    stubs(folder / name)
+    _run([*command, "--no-input"], folder, factfold_environment())
     return folder / name
 
 
-def stubs(root: Path) -> None:
+def make_stubs(root: Path) -> None:
     _run([sys.executable, "hatch_build.py"], root, plain_environment())
 
 

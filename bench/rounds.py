@@ -68,7 +68,7 @@ def alternate(
     """
     measured = {contender.name: Measured() for contender in contenders}
     with ExitStack() as stack:
-        running = {each.name: stack.enter_context(_started(each)) for each in contenders}
+        running = {each.name: stack.enter_context(started(each)) for each in contenders}
         for name, turn in running.items():
             say(f"warming up {name}")
             turn(min(seconds, 1.0))
@@ -83,8 +83,19 @@ def alternate(
     return measured
 
 
+def once(program: str, *arguments: object) -> dict[str, Any]:
+    """What a module of bench.programs that takes no turns prints in the end."""
+    command = Contender.python("", program, *arguments).command
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{program} has ended with {done.returncode}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
 @contextmanager
-def _started(contender: Contender) -> Iterator[Callable[[float], dict[str, Any]]]:
+def started(contender: Contender) -> Iterator[Callable[[float], dict[str, Any]]]:
+    """Its turns, `turn(seconds)`, until the block is left."""
     process = subprocess.Popen(
         contender.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -4,12 +4,10 @@ In a fresh process each time; what that takes to start is not in it, see `start`
 """
 
 import statistics
-import subprocess
-import sys
 
 from bench.filling import fill
 from bench.report import Series
-from bench.rounds import Contender
+from bench.rounds import Contender, once
 from bench.stage import Stage
 
 KEYS, LONG_KEYS = 50_000, 1_000_000
@@ -23,14 +21,9 @@ def run(stage: Stage) -> None:
     with stage.redis() as server:
         stage.say(f"restart: appending {FACTS_A_KEY} facts of each of {keys} keys")
         fill(server.url, FACTS_A_KEY * keys, keys)
-        save = ["view_once", server.url, str(snapshots), "save"]
-        subprocess.run(
-            [sys.executable, "-m", f"bench.programs.{save[0]}", *save[1:]],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        ours = Contender.python("factfold", "fresh", *save[:-1])
-        rebuild = Contender.python("rebuild", "fresh", "view_once", server.url)
+        once("view_once", server.url, "save", snapshots)
+        ours = Contender.python("factfold", "fresh", "view_once", server.url, "restore", snapshots)
+        rebuild = Contender.python("rebuild", "fresh", "view_once", server.url, "rebuild")
         measured = stage.compare(
             "restart", "s", ours, [rebuild], better="less", rounds=min(ROUNDS, stage.rounds)
         )

@@ -1,7 +1,6 @@
 """`python -m bench [PART…]`: all parts, or those that are named."""
 
 import argparse
-import sys
 import tempfile
 import time
 from importlib import import_module
@@ -25,10 +24,15 @@ def main() -> None:
     parser.add_argument("--long", action="store_true", help="1 M keys, 5 M facts; up to 8 GiB")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each contender a round")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder for results")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER",
+        help="for results.md, .json and .svg; bench/results if all parts run, else none",
+    )  # fmt: skip
     options = parser.parse_args()
     if unknown := sorted(set(options.parts) - set(names)):
         parser.error(f"there is no part {unknown[0]}; there are: {', '.join(names)}")
+    if not options.parts and options.out is None:
+        options.out = HERE / "results"
     with tempfile.TemporaryDirectory(prefix="factfold-bench-") as name:
         _run(options, options.parts or names, Path(name))
 
@@ -46,10 +50,10 @@ def _run(options: argparse.Namespace, names: list[str], folder: Path) -> None:
     began = time.monotonic()
     for name in names:
         import_module(f"bench.parts.{name}").run(stage)
-    print(
-        f"\r\033[K{time.monotonic() - began:.0f} s" if sys.stderr.isatty() else "", file=sys.stderr
-    )
+    stage.say(f"{time.monotonic() - began:.0f} s in all\n")
     print(report.markdown(), end="")
+    if options.out is not None:
+        report.write(options.out)
 
 
 if __name__ == "__main__":

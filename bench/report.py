@@ -99,6 +99,15 @@ class Report:
         lines += ["", *(f"Not compared: {text}" for text in self.missing)]
         return "\n".join(lines).strip() + "\n"
 
+    def write(self, folder: Path) -> None:
+        """results.md, .json and .svg, in place of those that are there."""
+        from bench.picture import draw  # matplotlib takes a second
+
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "results.md").write_text(self.markdown() + "\n![](results.svg)\n", "utf-8")
+        (folder / "results.json").write_text(self.as_json(), "utf-8")
+        draw(self.rows, folder / "results.svg")
+
     def as_json(self) -> str:
         whole = {
             "machine": asdict(self.machine),

@@ -28,7 +28,7 @@ def event(key: str, number: int) -> bytes:
         id=key, place=f"terminal {number:09}, gate 4, Rotterdam", carrier="Nordsee Kontor",
         weight=1000 + number,
     )  # fmt: skip
-    return moved.SerializeToString()
+    return bytes(moved.SerializeToString())
 
 
 def fill(

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -107,7 +108,7 @@ def serving(root: Path, what: Sequence[str] = SERVICE, **settings: str) -> Itera
             stdout=said,
             stderr=said,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
         try:
             _wait_ready(address, process)
@@ -124,7 +125,8 @@ def serving(root: Path, what: Sequence[str] = SERVICE, **settings: str) -> Itera
                 process.wait()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """For a process that was just forked: not to outlive this one."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -136,9 +138,10 @@ def _wait_ready(address: str, process: "subprocess.Popen[bytes]") -> None:
     """Until its health says SERVING, and hardly any longer."""
     _wait_listening(address, process)
     with grpc.insecure_channel(address) as channel:
-        watch = health_pb2_grpc.HealthStub(channel).Watch
+        # The stubs' types do not know it.
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            for said in watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE):
+            for said in stub.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE):
                 if said.status == health_pb2.HealthCheckResponse.SERVING:
                     return
         except grpc.RpcError as error:

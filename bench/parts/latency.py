@@ -24,7 +24,7 @@ def run(stage: Stage) -> None:
         )  # fmt: skip
 
     def median(name: str, what: str) -> float:
-        return statistics.median(extra[what] for extra in measured[name].extras)
+        return float(statistics.median(extra[what] for extra in measured[name].extras))
 
     rows = [
         [name, measured[name].median, median(name, "p99"), median(name, "samples")]

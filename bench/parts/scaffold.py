@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import grpc
 
@@ -97,6 +98,7 @@ def _to_first_call(stage: Stage) -> list[float]:
         with serving(root, FACTFOLD_REDIS_URL=redis.url) as server:
             moments.append(time.monotonic())
             with grpc.insecure_channel(server.address) as channel:
-                channel.unary_unary(METHOD)(REQUEST)
+                call: Any = channel.unary_unary(METHOD)
+                call(REQUEST)
             moments.append(time.monotonic())
     return [b - a for a, b in pairwise(moments)]

@@ -108,6 +108,15 @@ def _text(text: str) -> bytes:
     return bytes((len(text),)) + text.encode()
 
 
+async def connected(
+    address: str, path: str, request: bytes, answer: bytes, in_flight: int
+) -> Caller:
+    host, _, port = address.rpartition(":")
+    caller = Caller(path, request, answer, in_flight)
+    await asyncio.get_running_loop().create_connection(lambda: caller, host, int(port))
+    return caller
+
+
 async def answered(callers: list[Caller], seconds: float) -> int:
     """Calls that all of them together get answered in so long."""
     loop = asyncio.get_running_loop()

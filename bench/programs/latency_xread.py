@@ -12,6 +12,7 @@ import hiredis
 
 from bench.programs.stopwatch import note
 from bench.programs.turns import run
+from factfold_chassis.log.link import pack_command
 
 KEY = "floor"
 
@@ -28,7 +29,7 @@ class Connection:
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def call(self, *command: str | bytes | int) -> Any:
-        self._writer.write(hiredis.pack_command(command))
+        self._writer.write(pack_command(command))
         while (reply := self._replies.gets()) is False:
             self._replies.feed(await self._reader.read(65_536))
         if isinstance(reply, Exception):

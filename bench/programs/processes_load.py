@@ -3,14 +3,13 @@
 usage: processes_load ROOT REDIS_URL PROCESSES
 """
 
-import asyncio
 import sys
 import time
 from pathlib import Path
 
 import grpc
 
-from bench.programs.h2 import Caller, answered
+from bench.programs.h2 import Caller, answered, connected
 from bench.programs.turns import Answer, run, take_turns_async
 from bench.serving import Server, serving
 
@@ -42,12 +41,10 @@ async def main() -> None:
         told["FACTFOLD_PROCESSES"] = processes
     with serving(Path(root), **told) as server:
         request, answer = ordered(server.address)
-        host, _, port = server.address.rpartition(":")
-        callers = []
-        for _ in range(CONNECTIONS):
-            caller = Caller(f"{SERVICE}/GetOrder", request, answer, IN_FLIGHT)
-            await asyncio.get_running_loop().create_connection(lambda c=caller: c, host, int(port))
-            callers.append(caller)
+        callers = [
+            await connected(server.address, f"{SERVICE}/GetOrder", request, answer, IN_FLIGHT)
+            for _ in range(CONNECTIONS)
+        ]
         await take_turns_async(lambda seconds: turn(server, callers, seconds))
 
 

@@ -18,7 +18,7 @@ from bench.programs.turns import run
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Orders(contract_pb2_grpc.OrderServiceServicer):
+class Orders(contract_pb2_grpc.OrderServiceServicer):  # type: ignore[misc]
     async def GetOrder(self, request: Any, context: Context) -> Any:
         return contract_pb2.GetOrderResponse(item=ANSWER)
 

@@ -7,13 +7,14 @@ import time
 from typing import Self
 
 from bench.programs.turns import Answer
+from bench.serving import end_with_parent
 
 LINE = 32  # bytes
 
 
 def note() -> bytes:
     """A line with this moment, which all processes of a machine count alike."""
-    return b"%-*d\n" % (LINE - 1, time.monotonic_ns())
+    return f"{time.monotonic_ns():<{LINE - 1}}\n".encode()
 
 
 class Clocked:
@@ -23,9 +24,10 @@ class Clocked:
     """
 
     def __init__(self, program: str, *arguments: str) -> None:
+        self._program = program
         command = [sys.executable, "-m", f"bench.programs.{program}", *arguments]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            command, stdout=subprocess.PIPE, bufsize=0, preexec_fn=end_with_parent
         )
 
     def __enter__(self) -> Self:
@@ -41,7 +43,7 @@ class Clocked:
         assert self._process.stdout is not None
         line = self._process.stdout.read(LINE)
         if not line:
-            raise RuntimeError(f"{self._process.args} has ended with {self._process.wait()}")
+            raise RuntimeError(f"{self._program} has ended with {self._process.wait()}")
         return int(line) / 1e9
 
 

@@ -18,7 +18,7 @@ async def receive(data: bytes, context: Any) -> bytes:
 
 async def main() -> None:
     server = grpc.aio.server()
-    method = {"Export": grpc.unary_unary_rpc_method_handler(receive)}
+    method: dict[str, Any] = {"Export": grpc.unary_unary_rpc_method_handler(receive)}
     for name in SERVICES:
         whole = f"opentelemetry.proto.collector.{name}"
         handler = grpc.method_handlers_generic_handler(whole, method)

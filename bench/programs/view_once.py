@@ -33,7 +33,7 @@ async def ready() -> tuple[ViewEngine, "asyncio.Task[None]"]:
 
     engine = ViewEngine(
         VIEW, [parcel_moved], FOREIGN, Redis(url),
-        home=Home("bench", *folder), count=count, changed=news.set,
+        home=Home("bench", folder[0] if folder else ""), count=count, changed=news.set,
     )  # fmt: skip
     task = asyncio.create_task(engine.run())
     while not engine.ready:
@@ -71,16 +71,17 @@ async def queries(engine: ViewEngine, keys: int) -> Answer:
     async def get(key: bytes, context: Any) -> bytes:
         row = rows.get(key.decode())
         assert row is not None
-        return row.SerializeToString()
+        data: bytes = row.SerializeToString()
+        return data
 
-    method = {"Get": grpc.unary_unary_rpc_method_handler(get)}
+    method: dict[str, Any] = {"Get": grpc.unary_unary_rpc_method_handler(get)}
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Parcels", method),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     calls = []
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = channel.unary_unary("/Parcels/Get")
+        stub: Any = channel.unary_unary("/Parcels/Get")
         for at in range(CALLS):
             began = time.perf_counter()
             await stub(ids[at * 7919 % keys].encode())

@@ -8,6 +8,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from bench import parts
+from bench.rounds import Died
 from bench.stage import HERE, Stage, compile_stubs
 
 ORDER = [
@@ -49,7 +50,10 @@ def _run(options: argparse.Namespace, names: list[str], folder: Path) -> None:
     stage = Stage(folder, report, options.long, options.rounds, options.seconds)
     began = time.monotonic()
     for name in names:
-        import_module(f"bench.parts.{name}").run(stage)
+        try:
+            import_module(f"bench.parts.{name}").run(stage)
+        except Died as error:
+            raise SystemExit(f"bench: {name}: {error}; it has said why above") from None
     stage.say(f"{time.monotonic() - began:.0f} s in all\n")
     print(report.markdown(), end="")
     if options.out is not None:

@@ -4,14 +4,19 @@ import json
 import statistics
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Better = Literal["more", "less"]
 
 TURN_TIMEOUT = 600.0  # seconds
+
+
+class Died(Exception):
+    """A contender has ended before its work was done; it has said why on stderr."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def once(program: str, *arguments: object) -> dict[str, Any]:
     command = Contender.python("", program, *arguments).command
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise RuntimeError(f"{program} has ended with {done.returncode}")
+        raise Died(f"{program} has ended with {done.returncode}")
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
@@ -104,21 +109,26 @@ def started(contender: Contender) -> Iterator[Callable[[float], dict[str, Any]]]
     stdin, stdout = process.stdin, process.stdout
 
     def turn(seconds: float) -> dict[str, Any]:
+        late = threading.Timer(TURN_TIMEOUT, process.kill)
+        late.start()
         try:
             stdin.write(f"turn {seconds}\n")
             stdin.flush()
             line = stdout.readline()
         except BrokenPipeError:
             line = ""
+        finally:
+            late.cancel()
         if not line:
-            raise RuntimeError(f"{contender.name} has ended with {process.wait()}")
+            raise Died(f"{contender.name} has ended with {process.wait()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     try:
         yield turn
     finally:
-        stdin.close()
+        with suppress(BrokenPipeError):
+            stdin.close()
         try:
             process.wait(5.0)
         except subprocess.TimeoutExpired:

@@ -137,17 +137,24 @@ class _Ended(Exception):
 def _wait_ready(address: str, process: "subprocess.Popen[bytes]") -> None:
     """Until its health says SERVING, and hardly any longer."""
     _wait_listening(address, process)
+    end = time.monotonic() + PATIENCE
     with grpc.insecure_channel(address) as channel:
-        # The stubs' types do not know it.
+        # Not its Watch: the stock interceptor breaks that.
         stub: Any = health_pb2_grpc.HealthStub(channel)
-        try:
-            for said in stub.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE):
-                if said.status == health_pb2.HealthCheckResponse.SERVING:
+        request = health_pb2.HealthCheckRequest()
+        while process.poll() is None:
+            try:
+                if (
+                    stub.Check(request, timeout=1.0).status
+                    == health_pb2.HealthCheckResponse.SERVING
+                ):
                     return
-        except grpc.RpcError as error:
-            if process.poll() is None:
-                raise RuntimeError(f"{address} is not ready: {error}") from error
-        raise _Ended
+            except grpc.RpcError:
+                pass
+            if time.monotonic() > end:
+                raise RuntimeError(f"{address} is not ready after {PATIENCE:g} s")
+            time.sleep(0.001)
+    raise _Ended
 
 
 def _wait_listening(address: str, process: "subprocess.Popen[bytes]") -> None:

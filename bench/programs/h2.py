@@ -11,6 +11,7 @@ from typing import Any
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
+PATIENCE = 10.0  # seconds that a call may take
 _WIDE = 2**31 - 1 - 65_535  # what a connection's window can grow by
 
 
@@ -84,7 +85,7 @@ class Caller(asyncio.Protocol):
                 back += frame(PING, ACK, 0, data[at + 9 : end])
             elif kind == SETTINGS and not flags & ACK:
                 back += frame(SETTINGS, ACK, 0)
-            elif kind in (RST_STREAM, GOAWAY):
+            elif kind == GOAWAY or (kind == RST_STREAM and any(data[at + 9 : end])):
                 self.error = f"the server has ended a call: {data[at:end]!r}"
             at = end
         self._rest = data[at:]
@@ -131,7 +132,7 @@ async def answered(callers: list[Caller], seconds: float) -> int:
     count = sum(caller.answered for caller in callers) - before
     for caller in callers:
         caller.going = False
-    await asyncio.gather(*ends)
+    await asyncio.wait_for(asyncio.gather(*ends), PATIENCE)
     for caller in callers:
         if caller.error:
             raise RuntimeError(caller.error)

@@ -23,13 +23,16 @@ from acme.orders.v1 import contract_pb2  # noqa: E402
 VIEW = View("orders")
 ORDERS = VIEW.table("orders", contract_pb2.Order)
 
+caught_up = False
+
 
 @fold(contract_pb2.OrderCreated, into=ORDERS)
 def order_created(
     row: contract_pb2.Order | None, event: contract_pb2.OrderCreated, fact: Fact
 ) -> contract_pb2.Order | None:
     row = contract_pb2.Order(id=event.id, name=event.name, version=fact.version)
-    os.write(1, note())
+    if caught_up:
+        os.write(1, note())
     return row
 
 
@@ -51,6 +54,8 @@ async def main() -> None:
     while not engine.ready:
         news.clear()
         await news.wait()
+    global caught_up
+    caught_up = True
     os.write(1, note())
     await task
 

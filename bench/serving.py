@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +23,8 @@ from factfold_chassis.testing.redis_server import free_port
 
 PATIENCE = 60.0  # seconds
 SERVICE = ("-m", "service")
-_TICKS = os.sysconf("SC_CLK_TCK")
 _PR_SET_PDEATHSIG = 1
+_TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -141,16 +141,11 @@ def _wait_ready(address: str, process: "subprocess.Popen[bytes]") -> None:
     with grpc.insecure_channel(address) as channel:
         # Not its Watch: the stock interceptor breaks that.
         stub: Any = health_pb2_grpc.HealthStub(channel)
-        request = health_pb2.HealthCheckRequest()
         while process.poll() is None:
-            try:
-                if (
-                    stub.Check(request, timeout=1.0).status
-                    == health_pb2.HealthCheckResponse.SERVING
-                ):
+            with suppress(grpc.RpcError):
+                said = stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+                if said.status == health_pb2.HealthCheckResponse.SERVING:
                     return
-            except grpc.RpcError:
-                pass
             if time.monotonic() > end:
                 raise RuntimeError(f"{address} is not ready after {PATIENCE:g} s")
             time.sleep(0.001)

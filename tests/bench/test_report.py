@@ -3,12 +3,14 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench import report as reports
 from bench.machine import Machine
+from bench.pauses import Pauses
 from bench.report import Report, Row, Series
-from bench.rounds import Contender, Died, Measured, Ratio, alternate, once
+from bench.rounds import AGAIN, Contender, Died, Measured, Ratio, alternate, once, undisturbed
 
 MACHINE = Machine(
     "2026-11-25", "A processor", 2, 8.0, "Linux 6.1", "3.11.7", "Redis 7.0.15", {"grpcio": "1.85.1"}
@@ -110,6 +112,28 @@ def test_contenders_take_turns_and_the_first_is_not_counted(tmp_path: Path) -> N
     assert measured["a"].values == measured["b"].values == [2, 3, 4]
     assert measured["a"].median == 3
     assert measured["a"].extras == [{"more": 0}] * 3
+
+
+def test_a_turn_in_which_the_machine_stood_still_is_taken_again() -> None:
+    pauses, taken = Pauses(), []
+
+    def turn(seconds: float) -> dict[str, Any]:
+        taken.append(seconds)
+        pauses.count += len(taken) < 3
+        return {"value": len(taken)}
+
+    assert undisturbed(turn, pauses, 0.1) == {"value": 3}
+    assert taken == [0.1] * 3
+
+
+def test_a_machine_that_stands_still_all_the_time_does_not_hold_up_the_bench() -> None:
+    pauses = Pauses()
+
+    def turn(seconds: float) -> dict[str, Any]:
+        pauses.count += 1
+        return {"value": pauses.count}
+
+    assert undisturbed(turn, pauses, 0.1) == {"value": AGAIN}
 
 
 @pytest.mark.parametrize("turn", [1, 2])

@@ -1,6 +1,7 @@
 """The owner of a stream appends for a while, and says what that took.
 
-usage: growth_owner REDIS_URL SECONDS PARTITIONS [RATE]; RATE facts a second, without it as 64 callers can
+usage: growth_owner REDIS_URL SECONDS PARTITIONS [RATE]; RATE facts a second, else what
+64 callers can
 """
 
 import asyncio

@@ -107,4 +107,4 @@ async def main() -> None:
     await take_turns_async(turn)
 
 
-run(main)
+run(main, as_service=True)

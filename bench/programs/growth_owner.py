@@ -90,4 +90,4 @@ async def main() -> None:
     print(json.dumps(answer), flush=True)
 
 
-run(main)
+run(main, as_service=True)

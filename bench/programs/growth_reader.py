@@ -32,4 +32,4 @@ async def main() -> None:
     task.cancel()
 
 
-run(main)
+run(main, as_service=True)

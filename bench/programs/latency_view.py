@@ -60,4 +60,4 @@ async def main() -> None:
     await task
 
 
-run(main)
+run(main, as_service=True)

@@ -26,12 +26,16 @@ async def take_turns_async(turn: Callable[[float], Awaitable[Answer]]) -> None:
         print(json.dumps(answer), flush=True)
 
 
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Everybody gets the event loop that the services have, and their garbage collector."""
+def run(main: Callable[[], Awaitable[None]], *, as_service: bool = False) -> None:
+    """Everybody gets the event loop that the services have.
+
+    `as_service`: it is ours, and sets the garbage collector as a service does.
+    """
 
     async def wait() -> None:
         await main()
 
-    collector.spare()
+    if as_service:
+        collector.spare()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(wait())

@@ -95,4 +95,4 @@ async def queries(engine: ViewEngine, keys: int) -> Answer:
     }
 
 
-run(main)
+run(main, as_service=True)

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from factfold_chassis.tasks import together, within
+from factfold_chassis.tasks import side_by_side, together, within
 
 
 class Broken(Exception):
@@ -99,3 +99,65 @@ async def test_work_that_will_not_be_cancelled_is_left_behind():
     await within(0.05, stays())
     assert loop.time() - began < 1
     go.set()
+
+
+async def test_works_that_wait_do_so_side_by_side_and_others_share_a_task():
+    waiting, go_on = 0, asyncio.Event()
+    tasks = set()
+
+    async def work(number: int) -> None:
+        nonlocal waiting
+        if number % 10:
+            tasks.add(asyncio.current_task())
+            return
+        waiting += 1
+        await go_on.wait()
+        waiting -= 1
+
+    running = asyncio.create_task(side_by_side(work(number) for number in range(50)))
+    async with asyncio.timeout(5.0):
+        while waiting < 5:
+            await asyncio.sleep(0)
+    assert len(tasks) <= 5
+    go_on.set()
+    await running
+    assert not waiting
+
+
+async def test_the_first_failure_ends_what_works_side_by_side():
+    ended = []
+
+    async def work(number: int) -> None:
+        if number == 3:
+            raise Broken
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(number)
+
+    with pytest.raises(Broken):
+        await side_by_side(work(number) for number in range(6))
+    assert ended == [0, 1, 2]
+
+
+async def test_after_a_work_that_keeps_a_cancellation_to_itself_none_starts():
+    begun = []
+
+    async def work(number: int) -> None:
+        begun.append(number)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0 if number else 5.0)
+
+    works = (work(number) for number in (0, *range(1, 4)))
+    task = asyncio.create_task(side_by_side(works))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert begun[0] == 0
+    assert len(begun) < 4
+
+
+async def test_nothing_side_by_side_is_nothing():
+    await side_by_side(iter(()))

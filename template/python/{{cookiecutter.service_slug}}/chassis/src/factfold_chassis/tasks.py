@@ -1,7 +1,7 @@
 """Tasks that live and die together."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any
 
 _LAST = 0.1  # seconds that what is cancelled has to end
@@ -22,6 +22,32 @@ async def together(*works: Coroutine[Any, Any, None]) -> None:
             task.result()
     finally:
         await cancel(tasks)
+
+
+async def side_by_side(works: Iterator[Coroutine[Any, Any, None]]) -> None:
+    """As `together`, for many works that seldom wait: those that do not share one task.
+
+    The next one starts once the one before has ended or waits. After one that keeps a cancellation
+    to itself none does.
+    """
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        while not tasks or not tasks[-1].done():  # the last one: nothing is left, or it failed
+            tasks.append(asyncio.create_task(_one_by_one(works)))
+            await asyncio.sleep(0)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        await cancel(tasks)
+
+
+async def _one_by_one(works: Iterator[Coroutine[Any, Any, None]]) -> None:
+    task = asyncio.current_task()
+    for work in works:
+        await work
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
 
 
 def cancelled() -> bool:

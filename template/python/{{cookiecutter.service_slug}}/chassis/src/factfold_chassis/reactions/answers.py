@@ -12,9 +12,8 @@ from factfold_chassis.contract import EventSpec
 from factfold_chassis.errors import WiringError
 from factfold_chassis.facts import Fact
 from factfold_chassis.reactions.declare import Reacting, Reaction
-from factfold_chassis.reactions.outbox import decide
-from factfold_chassis.reactions.tenure import Sends
-from factfold_chassis.tasks import cancelled, together
+from factfold_chassis.reactions.outbox import Unit, decide, outcome_of
+from factfold_chassis.tasks import cancelled, side_by_side
 from factfold_chassis.telemetry import Replay
 
 if TYPE_CHECKING:
@@ -39,15 +38,17 @@ class Answers:
 
     async def batch(
         self, facts: Sequence[Fact], blocked: set[bytes], *, replay: bool
-    ) -> tuple[dict[int, Outcome], Sends]:
+    ) -> tuple[dict[int, Outcome], list[Unit]]:
         """Outcomes by n, of facts that concern the reaction: keys side by side, each in order.
+
+        And what they append, in no order.
 
         Args:
             blocked: keys whose facts are held back.
             replay: the facts are of the past; their spans then join one new trace.
         """
         outcomes: dict[int, Outcome] = {}
-        sends = Sends()
+        units: list[Unit] = []
         lines: dict[bytes, list[Fact]] = {}
         for fact in facts:
             if self._concerned(fact):
@@ -55,22 +56,22 @@ class Answers:
 
         async def answer(key: bytes, line: list[Fact], replay: Replay | None) -> None:
             held = key in blocked
-            for fact in line:
-                outcome, its = (
-                    (Outcome(held=True), Sends()) if held else await self.one(fact, replay)
-                )
+            for at, fact in enumerate(line):
+                if at and cancelled():  # and the handler has kept it to itself
+                    raise asyncio.CancelledError
+                outcome, its = (Outcome(held=True), []) if held else await self.one(fact, replay)
                 outcomes[fact.n] = outcome
-                sends.update(its)
+                units.extend(its)
                 held = held or bool(outcome.failure)
 
         if lines and replay:
             stream, partition = facts[0].stream, facts[0].partition
-            metas = [meta for line in lines.values() for fact in line if (meta := _meta(fact))]
+            metas = (meta for line in lines.values() for fact in line if (meta := _meta(fact)))
             with self._core.telemetry.replay(stream, partition, self.group, metas) as root:
-                await together(*(answer(key, line, root) for key, line in lines.items()))
+                await side_by_side(answer(key, line, root) for key, line in lines.items())
         else:
-            await together(*(answer(key, line, None) for key, line in lines.items()))
-        return outcomes, sends
+            await side_by_side(answer(key, line, None) for key, line in lines.items())
+        return outcomes, units
 
     def _concerned(self, fact: Fact) -> bool:
         """Entries without a type may be anything."""
@@ -81,8 +82,8 @@ class Answers:
 
     async def one(
         self, fact: Fact, replay: Replay | None = None, *, again: bool = False
-    ) -> tuple[Outcome, Sends]:
-        """What the handler answers to one fact, and the open spans of what it appends.
+    ) -> tuple[Outcome, list[Unit]]:
+        """What the handler answers to one fact, and what that appends.
 
         Args:
             again: it has failed before; its stack was logged then.
@@ -97,7 +98,7 @@ class Answers:
             event = fact.read(spec.message)
         except ValueError as error:
             reason = f"the entry cannot be read: {error}"
-            return self._failed(fact, reason, hopeless=True, stack=False), Sends()
+            return self._failed(fact, reason, hopeless=True, stack=False), []
         # A view may have begun anew, and what is decided now is never decided again.
         await core.views_ready.wait()
         try:
@@ -105,9 +106,7 @@ class Answers:
                 fact.stream, fact.partition, self.group, fact.meta, fact.key, replay
             ):
                 outputs = await self._reaction(event, Reacting(core, fact))
-                if cancelled():  # and the handler has kept it to itself
-                    raise asyncio.CancelledError
-                outcome, opened = decide(
+                units = decide(
                     outputs, fact, core.contract, core.source, core.telemetry,
                     core.settings.max_fact_bytes,
                 )  # fmt: skip
@@ -117,9 +116,8 @@ class Answers:
             if cancelled():
                 raise
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return self._failed(fact, reason, stack=not again), Sends()
-        places = [(fact.n, (unit.stream, unit.partition)) for unit in outcome.units]
-        return outcome, Sends(zip(places, opened, strict=True))
+            return self._failed(fact, reason, stack=not again), []
+        return outcome_of(units), units
 
     def _failed(
         self, fact: Fact, reason: str, *, hopeless: bool = False, stack: bool

@@ -11,8 +11,9 @@ from factfold.v1.fact_pb2 import DeadLetter, Outcome, Place
 from factfold_chassis.facts import Fact
 from factfold_chassis.log.link import LinkLost
 from factfold_chassis.reactions.answers import Answers
-from factfold_chassis.reactions.tenure import Group, Refused, Sends, Tenure
-from factfold_chassis.tasks import cancel
+from factfold_chassis.reactions.outbox import ending, outcome_of, units_of
+from factfold_chassis.reactions.tenure import Group, Refused, Tenure
+from factfold_chassis.tasks import cancel, cancelled
 
 if TYPE_CHECKING:
     from factfold_chassis.core import Core
@@ -144,25 +145,25 @@ class Letters:
         letter, tenure, group = await self._load(n), self._tenure, self._group
         entry = letter.entry_id, list(letter.fields)
         fact = Fact(group.stream, group.partition, group.epoch, entry)
-        sends = Sends()
-        if not letter.HasField("outcome"):
-            outcome, sends = await self._answers.one(fact, again=bool(letter.attempts))
+        settled = letter.HasField("outcome")
+        if settled:
+            units = units_of(n, letter.outcome)
+        else:
+            outcome, units = await self._answers.one(fact, again=bool(letter.attempts))
+            if cancelled():  # and the handler has kept it to itself
+                raise asyncio.CancelledError
             if outcome.failure:
                 await self._put_off(n, key, letter, outcome.failure, hopeless=outcome.hopeless)
                 return
             applied = {(place.stream, place.partition) for place in letter.applied}
-            for unit in reversed(outcome.units):
-                if (unit.stream, unit.partition) in applied:
-                    outcome.units.remove(unit)
-                    del sends[n, (unit.stream, unit.partition)]
-            letter.outcome.CopyFrom(outcome)
+            units = [unit for unit in units if unit.place not in applied]
+            letter.outcome.CopyFrom(outcome_of(units))
             letter.round += 1
-        with sends:
-            if sends:
+        with ending(units):
+            if units and not settled:
                 await tenure.change(n, key, letter)
-            units = [(n, unit) for unit in letter.outcome.units]
             source = letter.entry_id.decode(), letter.round
-            refused = await tenure.append(units, sends, letter=source)
+            refused = await tenure.append(units, letter=source)
         if refused:
             _remember_applied(letter, letter.outcome, refused)
             letter.ClearField("outcome")

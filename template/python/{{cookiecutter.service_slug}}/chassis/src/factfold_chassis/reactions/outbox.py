@@ -1,8 +1,10 @@
 """What a reaction decided, on its way through the outbox into the log."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from factfold.v1.fact_pb2 import NewFact, Outcome, Unit
+from factfold.v1.fact_pb2 import Outcome
 from factfold_chassis.contract import Contract
 from factfold_chassis.errors import InvalidRequest, WiringError
 from factfold_chassis.facts import Fact, new_meta, partition_of
@@ -19,6 +21,73 @@ MAX_OUTPUTS = 4096
 MAX_OUTPUT_BYTES = 4 << 20  # unless it is one output alone
 
 
+PlaceKey = tuple[str, int]  # stream and partition of an output
+Output = tuple[str, int | str, str, bytes, bytes]  # key, expected version or "", type, meta, data
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """All outputs of one fact to one partition: appended together or not at all."""
+
+    n: int  # of the fact that it answers
+    place: PlaceKey
+    send: Send | None = None  # open until it is in the log, or the attempt is given up
+    outputs: list[Output] = field(default_factory=list)
+    size: int = 0  # bytes, about
+
+    def add(self, output: Output) -> int:
+        """Returns the size of `output`."""
+        key, _, type_, meta, data = output
+        size = len(key) + len(type_) + len(meta) + len(data) + 32
+        self.outputs.append(output)
+        self.size += size
+        return size
+
+    def end(self, error: BaseException | None = None) -> None:
+        if self.send and self.send.recorded:
+            self.send.end(error)
+
+
+@contextmanager
+def ending(units: Iterable[Unit]) -> Iterator[None]:
+    """The spans of units that are not appended in the `with` block end with it, and its error."""
+    try:
+        yield
+    except BaseException as error:
+        for unit in units:
+            unit.end(error)
+        raise
+    else:
+        for unit in units:
+            unit.end()
+
+
+def outcome_of(units: Iterable[Unit]) -> Outcome:
+    """Units as they are settled."""
+    outcome = Outcome()
+    for unit in units:
+        kept = outcome.units.add()
+        kept.stream, kept.partition = unit.place
+        for key, expected, type_, meta, data in unit.outputs:
+            fact = kept.facts.add()
+            fact.key, fact.type, fact.meta, fact.data = key, type_, meta, data
+            if isinstance(expected, int):
+                fact.expected_version = expected
+    return outcome
+
+
+def units_of(n: int, outcome: Outcome) -> list[Unit]:
+    """Units that were settled, by this owner or one before; what sent them is not known."""
+    units = []
+    for kept in outcome.units:
+        unit = Unit(n, (kept.stream, kept.partition))
+        for fact in kept.facts:
+            expected = fact.expected_version if fact.HasField("expected_version") else ""
+            unit.add((fact.key, expected, fact.type, fact.meta, fact.data))
+        units.append(unit)
+    return units
+
+
 def decide(
     outputs: Outputs,
     fact: Fact,
@@ -26,16 +95,15 @@ def decide(
     source: str,
     telemetry: Telemetry,
     max_fact_bytes: int,
-) -> tuple[Outcome, list[Send]]:
-    """The outcome to settle, and a span for each append that is still to come.
-
-    All outputs to one partition are one unit, appended together or not at all.
+) -> list[Unit]:
+    """What is to be settled, and then appended.
 
     Raises:
         WiringError: an output is no event of an own stream, or its version does not fit.
         InvalidRequest: its key, its size or its version does not fit, or there are too many.
     """
-    units: dict[tuple[str, int], tuple[Unit, Send]] = {}
+    units: dict[PlaceKey, Unit] = {}
+    n, cause = fact.n, fact.meta.id
     total = 0
     for count, output in enumerate(_listed(outputs), 1):
         event = contract.event_of(output.event)
@@ -45,30 +113,27 @@ def decide(
                 f"{event.name} belongs to stream {stream.name} of another service: "
                 "append an event of this service and let the other one react to it"
             )
-        if stream.versioned and output.expected_version is None:
+        expected = output.expected_version
+        if stream.versioned and expected is None:
             raise WiringError(
                 f"stream {stream.name} is versioned: give Append an expected_version, "
                 "0 for a new key"
             )
-        check_version(output.expected_version or 0)
+        check_version(expected or 0)
         key = event.key_of(output.event)
         place = (stream.name, partition_of(key, stream.partitions))
         if place not in units:
-            units[place] = Unit(stream=place[0], partition=place[1]), telemetry.send(stream.name)
-        unit, send = units[place]
-        version = (output.expected_version or 0) + 1 if stream.versioned else 0
-        meta = new_meta(source, cause=fact.id.bytes, version=version)
-        send.fill(meta)
-        unit.facts.append(
-            NewFact(
-                key=key,
-                expected_version=output.expected_version if stream.versioned else None,
-                type=event.name,
-                meta=meta.SerializeToString(),
-                data=output.event.SerializeToString(),
-            )
-        )
-        size = unit.facts[-1].ByteSize()
+            units[place] = Unit(n, place, telemetry.send(stream.name))
+        unit = units[place]
+        meta = new_meta(source, cause=cause)
+        before: int | str = ""
+        if stream.versioned:
+            before = expected or 0
+            meta.version = before + 1
+        if unit.send:
+            unit.send.fill(meta)
+        data = output.event.SerializeToString()
+        size = unit.add((key, before, event.name, meta.SerializeToString(), data))
         check_fact(key, event.name, size, max_fact_bytes)
         total += size
         if count > MAX_OUTPUTS or (count > 1 and total > MAX_OUTPUT_BYTES):
@@ -77,8 +142,7 @@ def decide(
                 f"one fact is answered with at most {MAX_OUTPUTS} events and {MAX_OUTPUT_BYTES} "
                 "bytes; append one event instead, and the rest in parts, as answers to that",
             )
-    outcome = Outcome(units=[unit for unit, _ in units.values()])
-    return outcome, [send for _, send in units.values()]
+    return list(units.values())
 
 
 def _listed(outputs: Outputs) -> Sequence[Append]:
@@ -88,18 +152,17 @@ def _listed(outputs: Outputs) -> Sequence[Append]:
 
 
 def append_command(
-    stream: str,
-    partition: int,
+    place: PlaceKey,
     epoch: str,
     producer: str,
     predecessor: int,
-    units: Sequence[tuple[int, Unit]],
+    units: Sequence[Unit],
+    sequence: int | None = None,
 ) -> tuple[Argument, ...]:
-    """The append script's call for units, each with the n of the fact that it answers."""
+    """The append script's call for units; the sequence of each is the n that it answers, or given."""
     args: list[Argument] = [epoch, producer, "units", 0, predecessor, len(units)]
-    for n, unit in units:
-        args += (n, len(unit.facts))
-        for fact in unit.facts:
-            expected = fact.expected_version if fact.HasField("expected_version") else ""
-            args += (fact.key, expected, fact.type, fact.meta, fact.data)
-    return APPEND.command(Keys(stream, partition).appending, *args)
+    for unit in units:
+        args += (unit.n if sequence is None else sequence, len(unit.outputs))
+        for output in unit.outputs:
+            args += output
+    return APPEND.command(Keys(*place).appending, *args)

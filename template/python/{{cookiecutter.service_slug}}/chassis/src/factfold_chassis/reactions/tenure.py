@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from factfold.v1.fact_pb2 import DeadLetter, Outcome, Unit
+from factfold.v1.fact_pb2 import DeadLetter, Outcome
 from factfold_chassis.errors import VersionConflict
 from factfold_chassis.facts import Position, split_id
 from factfold_chassis.log.lane import MAX_BATCH_BYTES, MAX_BATCH_FACTS
@@ -16,25 +16,8 @@ from factfold_chassis.log.link import Argument, Link, LinkLost, Redis
 from factfold_chassis.log.read import Anchor, LogChanged, LogRecreated
 from factfold_chassis.log.scripts import APPEND, CLAIM, COMMIT, LETTERS, RELEASE, SETTLE, Script
 from factfold_chassis.log.streams import Keys
-from factfold_chassis.reactions.outbox import append_command
+from factfold_chassis.reactions.outbox import PlaceKey, Unit, append_command
 from factfold_chassis.reactions.ownership import Seen
-from factfold_chassis.telemetry import Send
-
-PlaceKey = tuple[str, int]  # stream and partition of an output
-
-
-class Sends(dict[tuple[int, PlaceKey], Send]):
-    """The open span of each append, by the n of its cause and the place.
-
-    Those that are still there when a `with` block fails end with its error.
-    """
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        for send in self.values():
-            send.end(error)
 
 
 class Fenced(Exception):
@@ -193,41 +176,33 @@ class Tenure:
         await self._call(LETTERS, ["group", "dead", "dead-keys", "redrive"], 0, request)
 
     async def append(
-        self,
-        units: Sequence[tuple[int, Unit]],
-        sends: Sends,
-        *,
-        letter: tuple[str, int] | None = None,
+        self, units: Iterable[Unit], *, letter: tuple[str, int] | None = None
     ) -> list[Refused]:
-        """Put settled units into the log, each with the n of the fact that it answers.
+        """Put settled units into the log, those to one place in this order.
 
         `letter`: entry id and round of the dead letter they answer, which is its own producer.
         """
-        lanes: dict[PlaceKey, list[tuple[int, Unit]]] = {}
-        for n, unit in units:
-            lanes.setdefault((unit.stream, unit.partition), []).append((n, unit))
+        lanes: dict[PlaceKey, list[Unit]] = {}
+        for unit in units:
+            lanes.setdefault(unit.place, []).append(unit)
         calls = [(place, part) for place, its in lanes.items() for part in _parts(its)]
         refused: list[Refused] = []
         async with self._turn():
             for place, part in calls:
                 epoch = self._epochs[place[0]][place[1]]
-                producer, sent, numbered = self._group.producer, self._sent.get(place, 0), part
+                producer, sent, sequence = self._group.producer, self._sent.get(place, 0), None
                 if letter is None:
-                    self._sent[place] = part[-1][0]
+                    self._sent[place] = part[-1].n
                 else:
                     producer, sent = f"{producer}/{letter[0]}", 0
-                    numbered = [(letter[1], unit) for _, unit in part]
-                await self._link.send(append_command(*place, epoch, producer, sent, numbered))
+                    sequence = letter[1]
+                await self._link.send(append_command(place, epoch, producer, sent, part, sequence))
             for place, part in calls:
-                refused += self._placed(place, part, await self._link.receive_soon(), sends)
+                refused += self._placed(place, part, await self._link.receive_soon())
         return refused
 
     def _placed(
-        self,
-        place: PlaceKey,
-        units: Sequence[tuple[int, Unit]],
-        reply: list[bytes],
-        sends: Sends,
+        self, place: PlaceKey, units: Sequence[Unit], reply: list[bytes]
     ) -> list[Refused]:
         """What the reply to one append says; ends the spans of what was appended now."""
         where = f"{place[0]}/{place[1]}"
@@ -240,22 +215,22 @@ class Tenure:
             )
         if reply[0] != b"OK" or reply[5]:
             raise LinkLost(f"{where} answered {b' '.join(reply[:2]).decode()}")
-        conflicts = dict(pair.split(":") for pair in reply[4].decode().split(",") if pair)
+        pairs = (pair.split(":") for pair in reply[4].decode().split(",") if pair)
+        conflicts = {int(index): int(actual) for index, actual in pairs}
         refused = []
-        ms, at = int(reply[1]), int(reply[2]) - 1
-        for index, (n, unit) in enumerate(units):
-            if (actual := conflicts.get(str(index))) is not None:
-                fact = unit.facts[0]
-                error = VersionConflict(place[0], fact.key, fact.expected_version, int(actual))
-                refused.append(Refused(n, place, error.message))
-                if send := sends.pop((n, place), None):
-                    send.end(error)
-            elif index >= int(reply[6]):
-                at += len(unit.facts)
-                if send := sends.pop((n, place), None):
+        ms, at, skipped = int(reply[1]), int(reply[2]) - 1, int(reply[6])
+        for index, unit in enumerate(units):
+            if (actual := conflicts.get(index)) is not None:
+                key, expected, *_ = unit.outputs[0]
+                error = VersionConflict(place[0], key, int(expected), actual)
+                refused.append(Refused(unit.n, place, error.message))
+                unit.end(error)
+            elif index >= skipped:
+                at += len(unit.outputs)
+                if unit.send and unit.send.recorded:
                     epoch = self._epochs[place[0]][place[1]]
-                    send.placed(place[1], str(Position(*place, epoch, ms, at)))
-                    send.end()
+                    unit.send.placed(place[1], str(Position(*place, epoch, ms, at)))
+                    unit.send.end()
         return refused
 
     async def _call(
@@ -275,15 +250,15 @@ def _pairs(flat: list[bytes]) -> Iterable[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def _parts(units: list[tuple[int, Unit]]) -> list[list[tuple[int, Unit]]]:
+def _parts(units: list[Unit]) -> list[list[Unit]]:
     """Calls of the append script, within its limits or of one unit."""
-    parts: list[list[tuple[int, Unit]]] = []
+    parts: list[list[Unit]] = []
     facts = size = 0
-    for n, unit in units:
-        facts += len(unit.facts)
-        size += unit.ByteSize()
+    for unit in units:
+        facts += len(unit.outputs)
+        size += unit.size
         if not parts or facts > MAX_BATCH_FACTS or size > MAX_BATCH_BYTES:
             parts.append([])
-            facts, size = len(unit.facts), unit.ByteSize()
-        parts[-1].append((n, unit))
+            facts, size = len(unit.outputs), unit.size
+        parts[-1].append(unit)
     return parts

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 from contextlib import aclosing
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from redis.exceptions import ResponseError
@@ -14,6 +15,7 @@ from factfold_chassis.log.read import START, Anchor, Batch, LogChanged, LogRolle
 from factfold_chassis.log.streams import Head
 from factfold_chassis.reactions.answers import Answers
 from factfold_chassis.reactions.letters import Letters, new_letter
+from factfold_chassis.reactions.outbox import ending, units_of
 from factfold_chassis.reactions.ownership import OURS, Ownership, Seen
 from factfold_chassis.reactions.tenure import Fenced, Group, Refused, Tenure
 from factfold_chassis.tasks import cancel, cancelled
@@ -143,38 +145,40 @@ class Worker:
 
     async def _work(self, tenure: Tenure, batch: Batch) -> None:
         group = self._group
-        facts = [
-            Fact(group.stream, group.partition, group.epoch, entry) for entry in batch.entries
-        ]  # fmt: skip
+        facts = {
+            fact.n: fact
+            for entry in batch.entries
+            for fact in (Fact(group.stream, group.partition, group.epoch, entry),)
+        }  # fmt: skip
         last = batch.anchor.n
-        outcomes = {n: outcome for n, outcome in tenure.outcomes.items() if n <= last}
+        settled = {n: outcome for n, outcome in tenure.outcomes.items() if n <= last}
         blocked = set(tenure.held)
-        for fact in facts:
-            if fact.n in outcomes and (outcomes[fact.n].failure or outcomes[fact.n].held):
-                blocked.add(fact.raw_key)
-        fresh = [fact for fact in facts if fact.n > tenure.settled]
-        answered, sends = await self._answers.batch(
+        for n, outcome in settled.items():
+            if outcome.failure or outcome.held:
+                blocked.add(facts[n].raw_key)
+        fresh = [fact for n, fact in facts.items() if n > tenure.settled]
+        answered, units = await self._answers.batch(
             fresh, blocked, replay=bool(fresh) and fresh[0].n <= self._live_from
         )
-        with sends:
+        with ending(units):
             if answered:
                 await tenure.settle(last, answered)
-            outcomes |= answered
-            units = [(n, unit) for n in sorted(outcomes) for unit in outcomes[n].units]
+            units += [unit for n, outcome in settled.items() for unit in units_of(n, outcome)]
+            units.sort(key=attrgetter("n"))
             refused: dict[int, list[Refused]] = {}
-            for each in await tenure.append(units, sends):
+            for each in await tenure.append(units):
                 refused.setdefault(each.n, []).append(each)
+        outcomes = settled | answered
         attempts = self._core.settings.reaction_attempts
         letters = [
-            (fact.n, fact.raw_key, new_letter(fact, outcome, refused.get(fact.n, []), attempts))
-            for fact in facts
-            if (outcome := outcomes.get(fact.n))
-            and (outcome.failure or outcome.held or fact.n in refused)
+            (n, facts[n].raw_key, new_letter(facts[n], outcome, refused.get(n, []), attempts))
+            for n, outcome in sorted(outcomes.items())
+            if outcome.failure or outcome.held or n in refused
         ]
         done = [n for n, outcome in outcomes.items() if outcome.ByteSize()]
         await tenure.commit(batch.anchor, letters, done)
-        for n in done:
-            tenure.outcomes.pop(n, None)
+        for n in settled:
+            del tenure.outcomes[n]
 
     def _say_loss(self, reason: str, attempt: int) -> None:
         if attempt == 1:

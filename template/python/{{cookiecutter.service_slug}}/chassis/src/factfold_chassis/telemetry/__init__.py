@@ -43,6 +43,7 @@ from factfold_chassis.telemetry.context import (
 from factfold_chassis.telemetry.spans import (
     Attributes,
     ClientCall,
+    NotTraced,
     Process,
     Send,
     ServerCall,
@@ -74,6 +75,7 @@ class Telemetry:
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
         self._queue = queue
+        self._idle = not (tracer_provider or meter_provider)
         self._lags: dict[Kind, list[tuple[str, Lag]]] = {"view": [], "reaction": []}
         self._tracer = self._meter = None
         self._server_calls = self._client_calls = self._sends = self._processes = None
@@ -154,7 +156,10 @@ class Telemetry:
 
     def send(self, stream: str) -> Send:
         """One append to `stream` begins."""
-        span = self._start(f"send {stream}", SpanKind.PRODUCER, current())
+        parent = current()
+        if self._idle and not parent:
+            return _NOT_SENT
+        span = self._start(f"send {stream}", SpanKind.PRODUCER, parent)
         return Send(span, self._sends, _messaging("send", stream))
 
     def process(
@@ -169,14 +174,17 @@ class Telemetry:
         """A reaction of `group` runs on one fact: child of its send span, or of `replay`."""
         sent = from_fact(meta)
         parent = replay.context if replay else sent
+        if self._idle and not (parent and parent.is_valid):
+            return _NOT_TRACED
         span = self._start(f"process {stream}", SpanKind.CONSUMER, parent, [sent] if sent else [])
         if span.is_recording():
             span.set_attributes({"messaging.message.id": fact_id(meta), "factfold.key": key})
         return Process(span, self._processes, _consuming(stream, partition, group))
 
-    def replay(self, stream: str, partition: int, group: str, metas: Sequence[FactMeta]) -> Replay:
+    def replay(self, stream: str, partition: int, group: str, metas: Iterable[FactMeta]) -> Replay:
         """A batch of facts of the past is processed: a new root, linked to the first 128."""
-        sent = map(from_fact, metas[:MAX_LINKS] if self._tracer else ())
+        metas = list(metas) if self._tracer else []
+        sent = map(from_fact, metas[:MAX_LINKS])
         span = self._start(f"process {stream}", SpanKind.CONSUMER, None, list(filter(None, sent)))
         span.set_attribute("messaging.batch.message_count", len(metas))
         return Replay(span, None, _consuming(stream, partition, group))
@@ -235,6 +243,8 @@ class Telemetry:
         return self._tracer.start_span(name, around(parent), kind, links=[Link(c) for c in links])
 
 
+_NOT_TRACED = NotTraced(INVALID_SPAN, None, {})
+_NOT_SENT = Send(INVALID_SPAN, None, {})
 _IDLE = Telemetry()
 _active: ContextVar[Telemetry] = ContextVar("factfold_telemetry")
 

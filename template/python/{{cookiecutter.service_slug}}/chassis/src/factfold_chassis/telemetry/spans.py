@@ -21,15 +21,16 @@ Code = grpc.StatusCode
 class Operation:
     """`context` is the span's; without a span of its own, of the one around it."""
 
-    __slots__ = ("_attributes", "_duration", "_ended", "_span", "_started", "context")
+    __slots__ = ("_attributes", "_duration", "_ended", "_span", "_started", "context", "recorded")
 
     def __init__(self, span: Span, duration: Histogram | None, attributes: Attributes):
         self._span = span
         self._duration = duration
         self._attributes = attributes
         self._started = perf_counter()
-        self._ended = False
         self.context = span.get_span_context()
+        self.recorded = duration is not None or span.is_recording()
+        self._ended = not self.recorded
         span.set_attributes(attributes)
 
     def _add(self, name: str, value: str) -> None:
@@ -107,6 +108,8 @@ class Send(_Block):
             self._span.set_attribute("messaging.message.id", fact_id(meta))
 
     def placed(self, partition: int, position: str) -> None:
+        if not self.recorded:
+            return
         self._add("messaging.destination.partition.id", str(partition))
         self._span.set_attribute("factfold.position", position)
 
@@ -123,6 +126,18 @@ class Process(_Block):
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         detach(self._token)
         self.end(error)
+
+
+class NotTraced(Process):
+    """Of no trace and without a metric: nothing to do, however often and wherever it runs."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        pass
 
 
 def fact_id(meta: FactMeta) -> str:

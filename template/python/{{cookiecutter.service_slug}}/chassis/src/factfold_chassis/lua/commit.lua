@@ -24,6 +24,9 @@ for _ = 1, tonumber(ARGV[6]) do
   at = at + 3
 end
 redis.call('HSET', group, 'position', ARGV[3], 'fact', ARGV[4])
-for i = at, #ARGV do redis.call('HDEL', outbox, ARGV[i]) end
+-- Not all at once: Lua's stack has room for 8,000 arguments.
+for i = at, #ARGV, 1000 do
+  redis.call('HDEL', outbox, unpack(ARGV, i, math.min(i + 999, #ARGV)))
+end
 if log then redis.pcall('XGROUP', 'SETID', log, ARGV[5], ARGV[3]) end
 return {'OK'}

@@ -128,10 +128,12 @@ class Fact:
 
     def _field(self, name: bytes) -> bytes:
         fields = self._fields
-        for at in range(0, len(fields) - 1, 2):
-            if fields[at] == name:
-                return fields[at + 1]
-        raise ValueError(f"the entry {self._id.decode()} has no field {name.decode()}")
+        try:
+            return fields[2 * fields[::2].index(name) + 1]
+        except (ValueError, IndexError):
+            raise ValueError(
+                f"the entry {self._id.decode()} has no field {name.decode()}"
+            ) from None
 
     def read(self, message: type[Event]) -> Event:
         """Its event, after a look at all else that a fact has.

@@ -144,6 +144,8 @@ class Link(asyncio.Protocol):
 
     async def receive_soon(self) -> Any:
         """The next reply; LinkLost if it takes longer than REPLY_TIMEOUT."""
+        if self._replies:
+            return await self.receive()
         try:
             async with asyncio.timeout(REPLY_TIMEOUT):
                 return await self.receive()

@@ -105,7 +105,7 @@ class Answers:
             with core.telemetry.process(
                 fact.stream, fact.partition, self.group, fact.meta, fact.key, replay
             ):
-                outputs = await self._reaction(event, Reacting(core, fact))
+                outputs = await self._reaction.function(event, Reacting(core, fact))
                 units = decide(
                     outputs, fact, core.contract, core.source, core.telemetry,
                     core.settings.max_fact_bytes,

@@ -119,7 +119,8 @@ def decide(
                 f"stream {stream.name} is versioned: give Append an expected_version, "
                 "0 for a new key"
             )
-        check_version(expected or 0)
+        if expected:
+            check_version(expected)
         key = event.key_of(output.event)
         place = (stream.name, partition_of(key, stream.partitions))
         if place not in units:

@@ -145,12 +145,10 @@ class Worker:
 
     async def _work(self, tenure: Tenure, batch: Batch) -> None:
         group = self._group
-        facts = {
-            fact.n: fact
-            for entry in batch.entries
-            for fact in (Fact(group.stream, group.partition, group.epoch, entry),)
-        }  # fmt: skip
         last = batch.anchor.n
+        first = last - len(batch.entries) + 1
+        place = group.stream, group.partition, group.epoch
+        facts = dict(enumerate([Fact(*place, entry) for entry in batch.entries], first))
         settled = {n: outcome for n, outcome in tenure.outcomes.items() if n <= last}
         blocked = set(tenure.held)
         for n, outcome in settled.items():

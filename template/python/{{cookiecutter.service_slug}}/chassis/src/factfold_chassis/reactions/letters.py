@@ -150,11 +150,11 @@ class Letters:
             units = units_of(n, letter.outcome)
         else:
             outcome, units = await self._answers.one(fact, again=bool(letter.attempts))
-            if cancelled():  # and the handler has kept it to itself
-                raise asyncio.CancelledError
             if outcome.failure:
                 await self._put_off(n, key, letter, outcome.failure, hopeless=outcome.hopeless)
                 return
+            if cancelled():  # and the handler has kept it to itself
+                raise asyncio.CancelledError
             applied = {(place.stream, place.partition) for place in letter.applied}
             units = [unit for unit in units if unit.place not in applied]
             letter.outcome.CopyFrom(outcome_of(units))

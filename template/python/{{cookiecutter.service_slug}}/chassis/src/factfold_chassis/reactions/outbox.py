@@ -20,7 +20,6 @@ from factfold_chassis.telemetry import Send, Telemetry
 MAX_OUTPUTS = 4096
 MAX_OUTPUT_BYTES = 4 << 20  # unless it is one output alone
 
-
 PlaceKey = tuple[str, int]  # stream and partition of an output
 Output = tuple[str, int | str, str, bytes, bytes]  # key, expected version or "", type, meta, data
 

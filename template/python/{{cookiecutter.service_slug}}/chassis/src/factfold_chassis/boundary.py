@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from functools import partial
+from inspect import isawaitable
 from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from factfold_chassis.errors import ChassisError, InvalidRequest
-from factfold_chassis.facts import POSITION
+from factfold_chassis.facts import AT_LEAST, POSITION
 from factfold_chassis.tasks import cancelled
 from factfold_chassis.telemetry import ServerCall, Telemetry
 
@@ -19,60 +21,83 @@ log = logging.getLogger("factfold.rpc")
 
 # In bytes. Beyond 8 KiB of trailers, in base64 and percent signs, a client sees another error.
 _MAX_MESSAGE, _MAX_VIOLATION, _MAX_VIOLATIONS = 512, 192, 8
+_HEALTH, _REFLECTION = "/grpc.health.v1.Health/", "/grpc.reflection."
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
+Handlers = Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]
+
+# What the call that is being answered has in `factfold-at-least`.
+at_least: ContextVar[str] = ContextVar("factfold_at_least", default="")
 
 
-class Boundary(grpc.aio.ServerInterceptor):
-    """The one interceptor that gRPC knows: it goes around the team's.
+class Boundary(grpc.GenericRpcHandler, grpc.aio.ServerInterceptor):
+    """What gRPC asks for the handler of a call: the one generic handler that it knows.
 
-    So what these refuse is traced, measured and mapped like everything else.
+    If the team has interceptors, it is also the one interceptor that gRPC knows, around theirs.
+    So what these refuse is traced, measured and mapped like everything else. Without any it is
+    none: gRPC's way through interceptors takes its time.
 
     Args:
-        methods: paths ("/package.Service/Method") that the service answers.
+        handlers: the service's, by path ("/package.Service/Method").
+        others: gRPC's own, for health and reflection.
         interceptors: the team's, the first one outermost.
     """
 
     def __init__(
         self,
         telemetry: Telemetry,
-        methods: Collection[str],
+        handlers: Handlers,
+        others: Handlers,
         interceptors: Sequence[grpc.aio.ServerInterceptor],
     ) -> None:
         self._telemetry = telemetry
-        self._methods = frozenset(methods)
+        self._handlers = handlers
+        self._others = others
         self._interceptors = interceptors
         self._running: set[asyncio.Task[Any]] = set()
         self._came = 0
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        method = handler_call_details.method
+        handler = self._handlers.get(method) or self._others.get(method)
+        if self._interceptors:
+            return handler
+        if method.startswith((_HEALTH, _REFLECTION)):
+            return _readable(handler)
+        return _bounded(handler, method, self._begin(handler_call_details))
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
         method = handler_call_details.method
-        if method.startswith("/grpc.health.v1.Health/"):  # a probe brings no credentials
+        if method.startswith(_HEALTH):  # a probe brings no credentials
             return _readable(await continuation(handler_call_details))
         for interceptor in reversed(self._interceptors):
             continuation = partial(interceptor.intercept_service, continuation)
-        if method.startswith("/grpc.reflection."):
+        if method.startswith(_REFLECTION):
             return _readable(await continuation(handler_call_details))
-        call = self._telemetry.server_call(
-            method, handler_call_details.invocation_metadata, known=method in self._methods
-        )
+        call = self._begin(handler_call_details)
+        try:
+            handler = await continuation(handler_call_details)
+        except Exception as error:
+            handler = grpc.unary_unary_rpc_method_handler(partial(_raise, error))
+        return _bounded(handler, method, call)
+
+    def _begin(self, details: grpc.HandlerCallDetails) -> ServerCall:
+        """Before the request is here: `idle` waits for it, and its caller may go away."""
+        method, metadata = details.method, details.invocation_metadata
+        asked = [str(value) for name, value in metadata if name == AT_LEAST]
+        if asked:
+            at_least.set(",".join(asked))
+        call = self._telemetry.server_call(method, metadata, known=method in self._handlers)
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
         self._came += 1
         task.add_done_callback(partial(self._done, call))
-        try:
-            handler = await continuation(handler_call_details)
-        except Exception as error:
-            handler = grpc.unary_unary_rpc_method_handler(partial(_raise, error))
-        if handler is None:
-            call.end(grpc.StatusCode.UNIMPLEMENTED)
-            return None
-        return _bounded(handler, method, call)
+        return call
 
     async def quiet(self, seconds: float, timeout: float) -> None:
         """Wait until no call has come for `seconds`, `timeout` seconds at most."""
@@ -115,33 +140,56 @@ async def send(context: Context, message: Any) -> None:
         raise _Gone from None
 
 
-def _bounded(handler: Any, method: str, call: ServerCall) -> Any:
-    """`handler` with its span ended and its errors mapped, those of its coders included."""
-    streams = handler.response_streaming
-    function = handler.unary_stream if streams else handler.unary_unary
-    read, write = handler.request_deserializer, handler.response_serializer
+class _Bounded:
+    """In the place of `handler`: its span ends, its errors are mapped, its coders' included."""
 
-    async def answer(data: bytes, context: Context) -> Any:
+    __slots__ = ("_call", "_handler", "_method", "response_serializer", "response_streaming")
+
+    request_streaming = False
+    request_deserializer = None
+
+    def __init__(self, handler: Any, method: str, call: ServerCall) -> None:
+        self._handler = handler
+        self._method = method
+        self._call = call
+        self.response_streaming = handler.response_streaming
+        self.response_serializer = handler.response_serializer if handler.response_streaming else None
+
+    async def unary_unary(self, data: bytes, context: Context) -> Any:
+        handler = self._handler
         try:
-            result = function(_parsed(read, data), context)
-            if hasattr(result, "__aiter__"):
+            result = handler.unary_unary(_parsed(handler.request_deserializer, data), context)
+            if isawaitable(result):
+                result = await result
+            if handler.response_serializer:
+                result = handler.response_serializer(result)
+        except BaseException as error:
+            await _fail(error, self._method, self._call, context)
+            raise
+        self._call.end(_code(context))
+        return result
+
+    async def unary_stream(self, data: bytes, context: Context) -> None:
+        handler = self._handler
+        try:
+            result = handler.unary_stream(_parsed(handler.request_deserializer, data), context)
+            if isawaitable(result):
+                await result
+            else:
                 async with contextlib.aclosing(result):
                     async for item in result:
                         await send(context, item)
-                result = None
-            elif hasattr(result, "__await__"):
-                result = await result
-            if write and not streams:
-                result = write(result)
         except BaseException as error:
-            await _fail(error, method, call, context)
+            await _fail(error, self._method, self._call, context)
             raise
-        call.end(_code(context))
-        return result
+        self._call.end(_code(context))
 
-    if streams:
-        return grpc.unary_stream_rpc_method_handler(answer, None, write)
-    return grpc.unary_unary_rpc_method_handler(answer)
+
+def _bounded(handler: Any, method: str, call: ServerCall) -> _Bounded | None:
+    if handler is None:
+        call.end(grpc.StatusCode.UNIMPLEMENTED)
+        return None
+    return _Bounded(handler, method, call)
 
 
 def _readable(handler: Any) -> Any:

@@ -80,6 +80,7 @@ class Core:
         self.telemetry = telemetry
         self.redis = Redis(settings.redis_url)
         self.journal = Journal()
+        self._query = Query(self)  # has no state of its own
         self.draining = asyncio.Event()
         self.epochs: dict[str, list[str]] = {}
         self.on_ready_change: list[Callable[[bool], None]] = []
@@ -250,7 +251,7 @@ class Core:
         return Command(self, request)
 
     def query(self) -> Query:
-        return Query(self)
+        return self._query
 
     def watch(self) -> Watch:
         return Watch(self)

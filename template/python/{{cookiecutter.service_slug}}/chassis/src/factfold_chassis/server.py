@@ -11,14 +11,14 @@ import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from factfold_chassis.boundary import Boundary
+from factfold_chassis.boundary import Boundary, Handlers
 from factfold_chassis.calls import Handler
 from factfold_chassis.contract import MethodSpec
 from factfold_chassis.core import Core
 from factfold_chassis.errors import AddressRefused
-from factfold_chassis.rpc import generic_handlers
+from factfold_chassis.rpc import handlers
 
 log = logging.getLogger("factfold.server")
 
@@ -50,14 +50,22 @@ class Server:
         self.address = core.settings.listen
         self._core = core
         self._shared = core.settings.processes > 1
-        paths = [method.path for method, _ in wired]
-        self._boundary = Boundary(core.telemetry, paths, interceptors)
         self._services = sorted({method.service for method, _ in wired})
         self._health = health.aio.HealthServicer()
+        others: Any = _Registry()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, others)
+        names = [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflected = reflection.aio.ReflectionServicer(names, pool=_Pool())
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
+            reflected, others
+        )
+        self._boundary = Boundary(
+            core.telemetry, handlers(core, wired), others.handlers, interceptors
+        )
         self._news = asyncio.Event()
         self.following: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(
-            interceptors=[self._boundary],
+            interceptors=[self._boundary] if interceptors else None,
             options=[
                 # Others on this port would share its calls without anybody noticing.
                 ("grpc.so_reuseport", int(self._shared)),
@@ -67,12 +75,7 @@ class Server:
                 ("grpc.server.max_pending_requests_hard_limit", _WAITING),
             ],
         )
-        self._server.add_generic_rpc_handlers(tuple(generic_handlers(core, wired)))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        pool: Any = _Pool()
-        reflection.enable_server_reflection(
-            [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server, pool
-        )
+        self._server.add_generic_rpc_handlers((self._boundary,))
 
     async def start(self) -> None:
         """Raises AddressRefused."""
@@ -144,6 +147,22 @@ class Server:
         status = statuses.SERVING if serving else statuses.NOT_SERVING
         for name in ("", *self._services):
             await self._health.set(name, status)
+
+
+class _Registry:
+    """A server to which gRPC's own services are added, for the boundary to go around them."""
+
+    def __init__(self) -> None:
+        self.handlers: Handlers = {}
+
+    def add_registered_method_handlers(
+        self, service: str, handlers: Handlers
+    ) -> None:
+        paths = {f"/{service}/{name}": handler for name, handler in handlers.items()}
+        self.handlers = {**self.handlers, **paths}
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """The same once more."""
 
 
 class _Pool:

@@ -6,10 +6,12 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
 from opentelemetry import context as otel_context
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -22,6 +24,7 @@ from factfold.v1.fact_pb2 import FactMeta
 from factfold_chassis.errors import NotFound, SettingsError
 from factfold_chassis.telemetry import Telemetry, export
 from factfold_chassis.telemetry.context import from_metadata, to_metadata
+from factfold_chassis.telemetry.encode import encode
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = [("traceparent", f"00-{TRACE}-{SPAN}-01"), ("tracestate", "a=1,b=2")]
@@ -378,3 +381,55 @@ def test_a_collector_that_hangs_costs_only_spans(monkeypatch: pytest.MonkeyPatch
         telemetry.shutdown(0.3)
         assert time.monotonic() - begin < 2
     assert telemetry.dropped == 1000
+
+
+def test_a_share_of_new_traces_is_sampled_by_their_ids() -> None:
+    exporter = InMemorySpanExporter()
+    telemetry = sampling(ParentBasedTraceIdRatio(0.5), exporter)
+    contexts = []
+    for _ in range(500):
+        call = telemetry.server_call(METHOD, [])
+        with telemetry.send("orders") as send:
+            assert send.context.trace_id == call.context.trace_id
+        call.end(grpc.StatusCode.OK)
+        contexts.append(call.context)
+        otel_context.attach(otel_context.Context())
+    sampled = {context.trace_id for context in contexts if context.trace_flags.sampled}
+    assert sampled == {c.trace_id for c in contexts if c.trace_id % 2**64 < 2**63}
+    assert 150 < len(sampled) < 350
+    assert len({context.span_id for context in contexts}) == 500
+    assert len(exporter.get_finished_spans()) == 2 * len(sampled)
+
+
+def test_spans_are_encoded_as_the_sdk_does_it(
+    telemetry: Telemetry, exporter: InMemorySpanExporter
+) -> None:
+    for metadata in ([], SAMPLED[:1], SAMPLED):
+        for code in (grpc.StatusCode.OK, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INTERNAL):
+            for extra in ("", "note", "event"):
+                call = telemetry.server_call(METHOD, metadata)
+                if extra == "note":
+                    get_current_span().set_attribute("note", [1, 2])
+                if extra == "event":
+                    get_current_span().add_event("event")
+                telemetry.send("orders").end()
+                call.end(code, KeyError("k") if code is grpc.StatusCode.INTERNAL else None)
+                otel_context.attach(otel_context.Context())
+    spans = exporter.get_finished_spans()
+
+    def encoded(request: Any) -> list[bytes]:
+        return sorted(
+            type(whole)(
+                resource=whole.resource,
+                schema_url=whole.schema_url,
+                scope_spans=[
+                    type(scope)(scope=scope.scope, schema_url=scope.schema_url, spans=[span])
+                ],
+            ).SerializeToString(deterministic=True)
+            for whole in request.resource_spans
+            for scope in whole.scope_spans
+            for span in scope.spans
+        )
+
+    assert len(spans) == 54
+    assert encoded(encode(spans)) == encoded(encode_spans(spans))

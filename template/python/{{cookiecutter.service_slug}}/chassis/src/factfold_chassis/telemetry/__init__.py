@@ -18,7 +18,7 @@ from opentelemetry import trace as otel_trace
 from opentelemetry.context import attach
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import Tracer, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, ParentBased
 from opentelemetry.trace import (
@@ -40,6 +40,8 @@ from factfold_chassis.telemetry.context import (
     from_fact,
     from_metadata,
 )
+from factfold_chassis.telemetry.encode import SCOPE
+from factfold_chassis.telemetry.sample import roots
 from factfold_chassis.telemetry.spans import (
     Attributes,
     ClientCall,
@@ -80,10 +82,13 @@ class Telemetry:
         self._tracer = self._meter = None
         self._server_calls = self._client_calls = self._sends = self._processes = None
         if tracer_provider:
-            self._tracer = tracer_provider.get_tracer("factfold", schema_url=SCHEMA_URL)
+            self._tracer = tracer_provider.get_tracer(SCOPE, schema_url=SCHEMA_URL)
             self._follows_parent = isinstance(tracer_provider.sampler, ParentBased)
+            self._roots = roots(tracer_provider)
+            if self._roots and isinstance(self._tracer, Tracer):
+                self._tracer.id_generator = self._roots
         if meter_provider:
-            self._meter = meter = meter_provider.get_meter("factfold", schema_url=SCHEMA_URL)
+            self._meter = meter = meter_provider.get_meter(SCOPE, schema_url=SCHEMA_URL)
             seconds = partial(
                 meter.create_histogram, unit="s", explicit_bucket_boundaries_advisory=BUCKETS
             )
@@ -142,7 +147,8 @@ class Telemetry:
         """
         name = method.removeprefix("/") if known else "_OTHER"
         span = self._start(name, SpanKind.SERVER, from_metadata(metadata))
-        attach(set_span_in_context(span))
+        if span is not INVALID_SPAN:
+            attach(set_span_in_context(span))
         return ServerCall(span, self._server_calls, _rpc(name))
 
     def client_call(self, method: str, host: str = "", port: int = 0) -> ClientCall:
@@ -240,6 +246,8 @@ class Telemetry:
         unsampled = parent and not parent.trace_flags.sampled
         if not self._tracer or (unsampled and self._follows_parent):
             return NonRecordingSpan(parent) if parent else INVALID_SPAN
+        if not parent and self._roots and (context := self._roots.unsampled()):
+            return NonRecordingSpan(context)
         return self._tracer.start_span(name, around(parent), kind, links=[Link(c) for c in links])
 
 

@@ -8,13 +8,15 @@ from typing import Literal
 
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
 from factfold_chassis.errors import SettingsError
+from factfold_chassis.telemetry.encode import encode
 
 
 class Spans(BatchSpanProcessor):
@@ -50,6 +52,9 @@ class _Exporter(OTLPSpanExporter):
     def __init__(self, queue: Spans):
         super().__init__()
         self._queue = queue
+
+    def _translate_data(self, data: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
+        return encode(data)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = SpanExportResult.FAILURE
@@ -88,7 +93,9 @@ def traces(resource: Resource) -> tuple[TracerProvider, Spans]:
 
 def metrics(resource: Resource) -> MeterProvider:
     reader = PeriodicExportingMetricReader(OTLPMetricExporter())
-    return MeterProvider([reader], resource, shutdown_on_exit=False)
+    # Unless they are asked for: looking for one costs each measurement more than counting it.
+    exemplars = None if _first("OTEL_METRICS_EXEMPLAR_FILTER") else AlwaysOffExemplarFilter()
+    return MeterProvider([reader], resource, shutdown_on_exit=False, exemplar_filter=exemplars)
 
 
 def resource_of(service_name: str, process: int | None) -> Resource:

@@ -30,13 +30,11 @@ class Operation:
         self._started = perf_counter()
         self.context = span.get_span_context()
         self.recorded = duration is not None or span.is_recording()
-        self._ended = not self.recorded
-        span.set_attributes(attributes)
+        self._ended = not self.recorded  # then nobody looks
 
     def _add(self, name: str, value: str) -> None:
         """To the span and to the metric: the values must be few."""
         self._attributes[name] = value
-        self._span.set_attribute(name, value)
 
     def _end(self, error_type: str, error: BaseException | None) -> None:
         if self._ended:
@@ -44,6 +42,8 @@ class Operation:
         self._ended = True
         if error_type:
             self._add("error.type", error_type)
+        self._span.set_attributes(self._attributes)  # at once: each time has its price
+        if error_type:
             self._span.set_status(StatusCode.ERROR, str(error) if error else None)
             if error and not isinstance(error, ChassisError):
                 self._span.record_exception(error)

@@ -10,6 +10,7 @@ from inspect import isawaitable
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from factfold_chassis.errors import ChassisError, InvalidRequest
@@ -159,7 +160,7 @@ class _Bounded:
         handler = self._handler
         try:
             result = handler.unary_unary(_parsed(handler.request_deserializer, data), context)
-            if isawaitable(result):
+            if not isinstance(result, Message) and isawaitable(result):
                 result = await result
             if handler.response_serializer:
                 result = handler.response_serializer(result)

@@ -97,7 +97,10 @@ class Command(Query):
 
     def new_id(self, stream: str = "") -> str:
         """The id of a new aggregate: the same one when the command is repeated."""
-        return derived_id(stream or self._core.own_stream, self.request_id or str(uuid.uuid4()))
+        stream = stream or self._core.own_stream
+        if not self.request_id:
+            return str(uuid.uuid4())
+        return derived_id(stream, self.request_id)
 
     def repeats(self, key: str) -> bool:
         """Whether this command has appended to `key` before, in the state that `rows` shows.

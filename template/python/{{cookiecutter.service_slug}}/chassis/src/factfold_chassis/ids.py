@@ -3,6 +3,7 @@
 import os
 import time
 import uuid
+from functools import lru_cache
 
 _NIL = uuid.UUID(int=0)
 _MARKS = 0x7 << 76 | 0x2 << 62  # version and variant
@@ -28,4 +29,9 @@ def derived_id(stream: str, seed: str) -> str:
     UUIDv5(UUIDv5(nil, stream), seed): a command that is repeated, or a reaction that runs
     again, names the same thing again.
     """
-    return str(uuid.uuid5(uuid.uuid5(_NIL, stream), seed))
+    return str(uuid.uuid5(_namespace(stream), seed))
+
+
+@lru_cache(1024)
+def _namespace(stream: str) -> uuid.UUID:
+    return uuid.uuid5(_NIL, stream)

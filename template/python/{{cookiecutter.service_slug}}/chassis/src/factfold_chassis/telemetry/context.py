@@ -28,7 +28,8 @@ for _name in ("opentelemetry.trace.span", "opentelemetry.trace.propagation.trace
 
 def from_metadata(metadata: Metadata) -> SpanContext | None:
     """The caller's span, or None if `metadata` names none that is valid."""
-    return current(_W3C.extract(dict(metadata), NOWHERE))
+    headers = dict(metadata)
+    return current(_W3C.extract(headers, NOWHERE)) if "traceparent" in headers else None
 
 
 def to_metadata(context: SpanContext) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from faults.proxy import Hook, Link, Proxy, Verdict
 
 import factfold_chassis
 from factfold_chassis import Append, Command, InvalidRequest, View, fold, reaction, rpc
+from factfold_chassis.boundary import at_least
 from factfold_chassis.calls import Watch
 from factfold_chassis.contract import Contract
 from factfold_chassis.core import Core
@@ -403,15 +404,13 @@ async def test_a_view_that_begins_anew_while_a_call_waits_for_another_is_not_rea
     service.folds.append(fold(shop.OrderPlaced, into=slow)(lambda row, event, fact: row))
 
     class Context:
-        def invocation_metadata(self) -> Any:
-            return [("factfold-at-least", str(done.position))]
-
         def time_remaining(self) -> float:
             return 5
 
     async with running(service.core(server.url)) as core:
         done = await place(core, shop.OrderPlaced(id="k"))
         await core.at_least(str(done.position), 2)
+        at_least.set(str(done.position))
         at = core.view_of(slow).places()[done.position.partition]
         read = rpc._query(
             core, lambda request, call: call.rows(service.orders).get("k"), None, Context()

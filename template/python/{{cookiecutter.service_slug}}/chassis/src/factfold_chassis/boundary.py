@@ -174,12 +174,12 @@ class _Bounded:
         handler = self._handler
         try:
             result = handler.unary_stream(_parsed(handler.request_deserializer, data), context)
-            if isawaitable(result):
-                await result
-            else:
+            if hasattr(result, "__aiter__"):
                 async with contextlib.aclosing(result):
                     async for item in result:
                         await send(context, item)
+            elif isawaitable(result):
+                await result
         except BaseException as error:
             await _fail(error, self._method, self._call, context)
             raise

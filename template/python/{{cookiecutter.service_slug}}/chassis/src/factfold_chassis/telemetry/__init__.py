@@ -11,16 +11,12 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from opentelemetry import metrics as otel_metrics
 from opentelemetry import trace as otel_trace
 from opentelemetry.context import attach
 from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.trace import Tracer, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import DEFAULT_ON, ParentBased
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
@@ -32,7 +28,7 @@ from opentelemetry.trace import (
 )
 
 from factfold.v1.fact_pb2 import FactMeta
-from factfold_chassis.telemetry import export
+from factfold_chassis.telemetry.asked import asked
 from factfold_chassis.telemetry.context import (
     Metadata,
     around,
@@ -40,9 +36,8 @@ from factfold_chassis.telemetry.context import (
     from_fact,
     from_metadata,
 )
-from factfold_chassis.telemetry.encode import SCOPE
-from factfold_chassis.telemetry.sample import roots
 from factfold_chassis.telemetry.spans import (
+    SCOPE,
     Attributes,
     ClientCall,
     NotTraced,
@@ -51,6 +46,14 @@ from factfold_chassis.telemetry.spans import (
     ServerCall,
     fact_id,
 )
+
+# The SDK and its exporter take as long to import as gRPC: only who asks for them waits for them.
+if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from factfold_chassis.telemetry.export import Spans
 
 __all__ = ["ClientCall", "Process", "Replay", "Send", "ServerCall", "Telemetry"]
 
@@ -70,9 +73,9 @@ class Telemetry:
 
     def __init__(
         self,
-        tracer_provider: TracerProvider | None = None,
-        meter_provider: MeterProvider | None = None,
-        queue: export.Spans | None = None,
+        tracer_provider: "TracerProvider | None" = None,
+        meter_provider: "MeterProvider | None" = None,
+        queue: "Spans | None" = None,
     ):
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
@@ -82,6 +85,11 @@ class Telemetry:
         self._tracer = self._meter = None
         self._server_calls = self._client_calls = self._sends = self._processes = None
         if tracer_provider:
+            from opentelemetry.sdk.trace import Tracer
+            from opentelemetry.sdk.trace.sampling import ParentBased
+
+            from factfold_chassis.telemetry.sample import roots
+
             self._tracer = tracer_provider.get_tracer(SCOPE, schema_url=SCHEMA_URL)
             self._follows_parent = isinstance(tracer_provider.sampler, ParentBased)
             self._roots = roots(tracer_provider)
@@ -112,14 +120,23 @@ class Telemetry:
         Raises:
             SettingsError: an exporter or a protocol that is not supported.
         """
+        traces, metrics = asked("TRACES"), asked("METRICS")
+        if not (traces or metrics):
+            return cls()
+        from factfold_chassis.telemetry import export
+
         resource = export.resource_of(service_name, process)
-        meter_provider = export.metrics(resource) if export.asked("METRICS") else None
-        tracer_provider, queue = export.traces(resource) if export.asked("TRACES") else (None, None)
+        meter_provider = export.metrics(resource) if metrics else None
+        tracer_provider, queue = export.traces(resource) if traces else (None, None)
         return cls(tracer_provider, meter_provider, queue)
 
     @classmethod
-    def for_tests(cls, exporter: SpanExporter) -> "Telemetry":
+    def for_tests(cls, exporter: "SpanExporter") -> "Telemetry":
         """Every span that ends is in `exporter` at once; the environment is not read."""
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.sampling import DEFAULT_ON
+
         provider = TracerProvider(sampler=DEFAULT_ON, shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         return cls(provider)

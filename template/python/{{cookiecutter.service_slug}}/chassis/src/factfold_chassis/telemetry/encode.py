@@ -8,7 +8,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode
 
-SCOPE = "factfold"
+from factfold_chassis.telemetry.spans import SCOPE
 
 # By name, code, and whether there is a parent, which is elsewhere: few, as methods are.
 _templates: dict[tuple[str, object, bool | None], trace_pb2.Span] = {}

@@ -4,7 +4,6 @@ import os
 import uuid
 from collections.abc import Sequence
 from threading import Lock
-from typing import Literal
 
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -65,21 +64,6 @@ class _Exporter(OTLPSpanExporter):
         return result
 
 
-def asked(signal: Literal["TRACES", "METRICS"]) -> bool:
-    """Whether `OTEL_<signal>_EXPORTER` or an OTLP endpoint asks for it."""
-    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return False
-    otlp = "OTEL_EXPORTER_OTLP"
-    endpoint = _first(f"{otlp}_{signal}_ENDPOINT", f"{otlp}_ENDPOINT")
-    exporter = _first(f"OTEL_{signal}_EXPORTER") or ("otlp" if endpoint else "none")
-    protocol = _first(f"{otlp}_{signal}_PROTOCOL", f"{otlp}_PROTOCOL") or "grpc"
-    if exporter not in ("otlp", "none"):
-        raise SettingsError(f"OTEL_{signal}_EXPORTER is {exporter!r}: write otlp or none")
-    if exporter == "otlp" and protocol != "grpc":
-        raise SettingsError(f"the OTLP protocol {protocol!r} is not spoken here: write grpc")
-    return exporter == "otlp"
-
-
 def traces(resource: Resource) -> tuple[TracerProvider, Spans]:
     """The sampler is the SDK's, from `OTEL_TRACES_SAMPLER`."""
     try:
@@ -109,7 +93,3 @@ def resource_of(service_name: str, process: int | None) -> Resource:
         return resource
     instance = str(resource.attributes["service.instance.id"])
     return resource.merge(Resource({"service.instance.id": f"{instance}-{process}"}))
-
-
-def _first(*names: str) -> str:
-    return next((text for name in names if (text := os.environ.get(name))), "")

@@ -14,6 +14,8 @@ from factfold.v1.fact_pb2 import FactMeta
 from factfold_chassis.errors import ChassisError
 from factfold_chassis.telemetry.context import to_fact, to_metadata
 
+SCOPE = "factfold"  # what the chassis' own spans and instruments are under
+
 Attributes = dict[str, str | int]
 Code = grpc.StatusCode
 

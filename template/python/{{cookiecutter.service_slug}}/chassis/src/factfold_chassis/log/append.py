@@ -31,7 +31,7 @@ from factfold_chassis.log.link import (
     Redis,
     persist,
 )
-from factfold_chassis.log.scripts import APPEND
+from factfold_chassis.log.scripts import APPEND, load
 from factfold_chassis.log.streams import Keys
 from factfold_chassis.tasks import together
 
@@ -147,7 +147,7 @@ class Appender:
 
     async def _session(self) -> None:
         async with self._redis.link() as link:
-            await APPEND.load(link)
+            await load(link, APPEND)
             self._unanswered.clear()
             for lane in self._lanes:
                 lane.unanswered = 0

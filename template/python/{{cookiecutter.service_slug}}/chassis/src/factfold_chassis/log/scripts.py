@@ -16,9 +16,6 @@ class Script:
         self.source = (files("factfold_chassis") / "lua" / f"{name}.lua").read_bytes()
         self.sha = sha1(self.source, usedforsecurity=False).hexdigest()
 
-    async def load(self, link: Link) -> None:
-        await link.call("SCRIPT", "LOAD", self.source)
-
     def command(self, keys: list[str], *args: Argument) -> tuple[Argument, ...]:
         """The EVALSHA command."""
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
@@ -28,8 +25,15 @@ class Script:
         try:
             return await link.call(*self.command(keys, *args))
         except NoScriptError:
-            await self.load(link)
+            await load(link, self)
             return await link.call(*self.command(keys, *args))
+
+
+async def load(link: Link, *scripts: Script) -> None:
+    """Let the server have all of them, in one round trip."""
+    await link.send(*[("SCRIPT", "LOAD", script.source) for script in scripts])
+    for _ in scripts:
+        await link.receive_soon()
 
 
 APPEND = Script("append")

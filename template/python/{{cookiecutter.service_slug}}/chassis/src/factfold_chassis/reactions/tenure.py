@@ -14,7 +14,9 @@ from factfold_chassis.facts import Position, split_id
 from factfold_chassis.log.lane import MAX_BATCH_BYTES, MAX_BATCH_FACTS
 from factfold_chassis.log.link import Argument, Link, LinkLost, Redis
 from factfold_chassis.log.read import Anchor, LogChanged, LogRecreated
-from factfold_chassis.log.scripts import APPEND, CLAIM, COMMIT, LETTERS, RELEASE, SETTLE, Script
+from factfold_chassis.log.scripts import (
+    APPEND, CLAIM, COMMIT, LETTERS, RELEASE, SETTLE, Script, load,
+)  # fmt: skip
 from factfold_chassis.log.streams import Keys
 from factfold_chassis.reactions.outbox import PlaceKey, Unit, append_command
 from factfold_chassis.reactions.ownership import Seen
@@ -99,8 +101,7 @@ class Tenure:
         """Claim the partition from who was seen to own it; give it up at the end."""
         keys = group.keys("head", "group", "outbox", "dead", "dead-keys", "redrive") + group.log
         async with redis.link() as link:
-            for script in (CLAIM, SETTLE, APPEND, COMMIT, LETTERS):
-                await script.load(link)
+            await load(link, CLAIM, SETTLE, APPEND, COMMIT, LETTERS)
             status, *reply = await CLAIM(
                 link, keys, group.name, group.epoch, instance, nonce, *seen
             )

@@ -78,7 +78,7 @@ def traces(resource: Resource) -> tuple[TracerProvider, Spans]:
 def metrics(resource: Resource) -> MeterProvider:
     reader = PeriodicExportingMetricReader(OTLPMetricExporter())
     # Unless they are asked for: looking for one costs each measurement more than counting it.
-    exemplars = None if _first("OTEL_METRICS_EXEMPLAR_FILTER") else AlwaysOffExemplarFilter()
+    exemplars = None if os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER") else AlwaysOffExemplarFilter()
     return MeterProvider([reader], resource, shutdown_on_exit=False, exemplar_filter=exemplars)
 
 

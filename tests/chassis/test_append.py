@@ -595,11 +595,11 @@ async def test_what_was_not_handed_on_is_read_again(server, monkeypatch):
     reader = Reader(Redis(server.url), "orders", last.partition, last.epoch, count=1)
     real, asked = Reader._ask, Counter[str]()
 
-    async def breaks(self: Reader, link: Any, anchor: Any, blocking: bool) -> None:
+    def breaks(self: Reader, link: Any, anchor: Any, blocking: bool) -> None:
         asked[anchor.entry_id] += 1
         if anchor.n and asked[anchor.entry_id] == 1:
             raise LinkLost("it is gone")
-        await real(self, link, anchor, blocking)
+        real(self, link, anchor, blocking)
 
     monkeypatch.setattr(Reader, "_ask", breaks)
     found: list[bytes] = []

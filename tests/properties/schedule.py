@@ -25,7 +25,14 @@ from factfold_chassis.contract import Contract
 from factfold_chassis.core import Core
 from factfold_chassis.facts import new_meta, partition_of
 from factfold_chassis.log import scripts
-from factfold_chassis.log.link import Link, LinkLost, Redis, pack_command
+from factfold_chassis.log.link import (
+    REPLY_TIMEOUT,
+    Link,
+    LinkLost,
+    Redis,
+    ResponseError,
+    pack_command,
+)
 from factfold_chassis.log.scripts import Script
 from factfold_chassis.log.streams import Head, Keys
 from factfold_chassis.reactions import worker
@@ -183,7 +190,7 @@ class World:
         try:
             reply = self.call(*command)
         except redis.ResponseError as error:
-            reply = error
+            reply = ResponseError(str(error))
         if command[0] == "EVALSHA":
             if name != "BEAT":
                 self.say(owner.name, name, *args, "->", reply)
@@ -372,6 +379,18 @@ class Wire(Link):
             raise LinkLost("killed")
         for command in commands:
             self._commands.put_nowait(command)
+
+    def send_soon(self, *commands: tuple[Any, ...]) -> None:
+        if not self._owner.gone:
+            for command in commands:
+                self._commands.put_nowait(command)
+
+    async def receive_soon(self, within: float = REPLY_TIMEOUT) -> Any:
+        try:
+            async with asyncio.timeout(within):
+                return await self.receive()
+        except TimeoutError:
+            raise LinkLost("late") from None
 
     async def receive(self) -> Any:
         reply = await self._replies.get()

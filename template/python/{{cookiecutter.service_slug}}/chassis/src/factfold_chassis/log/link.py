@@ -123,6 +123,17 @@ class Link(asyncio.Protocol):
         if self._room is not None:
             await asyncio.shield(self._room)
 
+    def send_soon(self, *commands: tuple[Argument, ...]) -> None:
+        """Write commands, few and small, once whoever runs now has paused.
+
+        If they cannot be sent, there are no replies.
+        """
+        self._loop.call_soon(self._send_now, commands)
+
+    def _send_now(self, commands: Sequence[tuple[Argument, ...]]) -> None:
+        if not (self._lost or self._transport.is_closing()):
+            self._transport.write(b"".join(map(pack_command, commands)))
+
     async def receive(self) -> Any:
         """The next reply: bytes, int, None or lists of them.
 
@@ -142,15 +153,20 @@ class Link(asyncio.Protocol):
             raise LinkLost(_reason(reply)) from reply
         return reply
 
-    async def receive_soon(self) -> Any:
-        """The next reply; LinkLost if it takes longer than REPLY_TIMEOUT."""
+    async def receive_soon(self, within: float = REPLY_TIMEOUT) -> Any:
+        """The next reply; LinkLost, from then on, if it takes longer than `within` seconds."""
         if self._replies:
             return await self.receive()
+        # Not by asyncio.timeout, which takes as long as all else that is done for a reply.
+        late = self._loop.call_later(within, self._give_up, f"no reply within {within:g} s")
         try:
-            async with asyncio.timeout(REPLY_TIMEOUT):
-                return await self.receive()
-        except TimeoutError:
-            raise LinkLost(f"no reply within {REPLY_TIMEOUT:g} s") from None
+            return await self.receive()
+        finally:
+            late.cancel()
+
+    def _give_up(self, reason: str) -> None:
+        self._lost = self._lost or reason
+        _wake(self._arrival)
 
     async def call(self, *command: Argument) -> Any:
         """Send one command and wait for its reply, REPLY_TIMEOUT at most."""

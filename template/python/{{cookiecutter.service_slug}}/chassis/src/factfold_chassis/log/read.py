@@ -4,10 +4,10 @@ Every read also asks for the anchor, the last fact that was taken: a log that lo
 again past the reader looks like a longer log otherwise (docs/protocol.md, Reading).
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.message import DecodeError
 from redis.exceptions import ResponseError
@@ -147,7 +147,7 @@ class Reader:
         self._check_head(head.epoch if head else None, head.n if head else 0)
         self._due = 0
         blocking, at_once = False, self._at_once
-        await self._ask(link, self.anchor, blocking)
+        self._ask(link, self.anchor, blocking)
         while True:
             entries = await self._take(link, blocking)
             blocking = len(entries) < self._count
@@ -155,13 +155,13 @@ class Reader:
             if entries:
                 self._count = max(1, min(self._most, len(entries) * BATCH_BYTES // (size + 1)))
             after = _anchor_of(entries[-1]) if entries else self.anchor
-            await self._ask(link, after, blocking)
+            self._ask(link, after, blocking)
             self.anchor = after  # not before: what is not handed on is read again
             if entries or at_once:
                 yield Batch(entries, self.anchor, self.tail, size)
             at_once = False
 
-    async def _ask(self, link: Link, anchor: Anchor, blocking: bool) -> None:
+    def _ask(self, link: Link, anchor: Anchor, blocking: bool) -> None:
         after, log = anchor.entry_id, self._log
         commands: list[tuple[Argument, ...]]
         if blocking:
@@ -172,23 +172,20 @@ class Reader:
             ]
         else:
             commands = [("XRANGE", log, after, "+", "COUNT", self._count + 1)]
-        await link.send(*commands, ("HMGET", self._head, "epoch", "n"))
+        # Not at once: what has just come is handed on first.
+        link.send_soon(*commands, ("HMGET", self._head, "epoch", "n"))
 
     async def _take(self, link: Link, blocking: bool) -> list[Entry]:
-        try:
-            async with asyncio.timeout(BLOCK + REPLY_TIMEOUT):
-                entries: list[Entry]
-                if blocking:
-                    reply = await link.receive()
-                    entries = reply[0][1] if reply else []
-                    anchored = await link.receive()
-                else:
-                    entries = await link.receive()
-                    found = bool(entries) and entries[0][0] == self.anchor.entry_id.encode()
-                    anchored, entries = (entries[:1], entries[1:]) if found else ([], entries)
-                epoch, n = await link.receive()
-        except TimeoutError:
-            raise LinkLost(f"no reply within {BLOCK + REPLY_TIMEOUT:g} s") from None
+        found: list[Any] | None = await link.receive_soon(BLOCK + REPLY_TIMEOUT)
+        entries: list[Entry] = found or []
+        if blocking:
+            entries = found[0][1] if found else []
+            anchored = await link.receive_soon()
+        elif entries and entries[0][0] == self.anchor.entry_id.encode():
+            anchored, entries = entries[:1], entries[1:]
+        else:
+            anchored = []
+        epoch, n = await link.receive_soon()
         self._check_head(epoch.decode() if epoch else None, int(n or 0))
         if self.anchor.n:
             await self._check_anchor(link, anchored[0] if anchored else None)

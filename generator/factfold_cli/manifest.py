@@ -20,17 +20,21 @@ def read(root: Path) -> dict[str, Any]:
     Raises Refused if `root` is no generated repository, or one of a newer factfold.
     """
     try:
-        text = (root / PATH).read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise Refused(f"{str(root)!r} is no generated repository: it has no {PATH}") from error
-    try:
-        manifest: dict[str, Any] = json.loads(text)
+        manifest = written(root)
         if manifest["format"] == FORMAT:
             _check(manifest)
             return manifest
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Refused(f"{str(root)!r} is no generated repository: it has no {PATH}") from error
     except (ValueError, LookupError, TypeError) as error:
         raise Failed(f"{str(root / PATH)!r} is damaged ({error}); take it back from git") from error
     raise Refused(f"{str(root)!r} was made by another factfold; install the one that made it")
+
+
+def written(root: Path) -> dict[str, Any]:
+    """The same of a repository that this process has made: nothing is checked."""
+    manifest: dict[str, Any] = json.loads((root / PATH).read_text(encoding="utf-8"))
+    return manifest
 
 
 def _check(manifest: Mapping[str, Any]) -> None:

@@ -146,7 +146,7 @@ def _wrong(language: str, answers: Mapping[str, str], latest: str, output: Path)
 
 
 def _report(made: Path, target: Path, dry_run: bool) -> dict[str, Any]:
-    manifest = manifests.read(made)
+    manifest = manifests.written(made)
     return {
         "answers": manifest["answers"],
         "dry_run": dry_run,

@@ -44,18 +44,18 @@ def _variables(language: str, answers: tuple[tuple[str, str], ...]) -> dict[str,
 def render(language: str, answers: Mapping[str, str], work: Path) -> Path:
     """Renders the template below the folder `work` and returns the repository made there."""
     from cookiecutter.exceptions import CookiecutterException
-    from cookiecutter.main import cookiecutter
+    from cookiecutter.generate import generate_files
     from jinja2 import TemplateError
 
     logging.getLogger("cookiecutter").addHandler(logging.NullHandler())
     try:
         with _temporary_files_in(work):
-            made = cookiecutter(
+            # As cookiecutter.main does, which also fetches templates: importing that takes longer
+            # than rendering.
+            made = generate_files(
                 str(template(language)),
-                no_input=True,
-                extra_context=literals(answers),
+                {"cookiecutter": dict(variables(language, answers))},
                 output_dir=str(work / "made"),
-                default_config={"replay_dir": str(work / "replay")},
             )
     except (CookiecutterException, TemplateError) as error:
         raise Failed(

@@ -16,14 +16,20 @@ from typing import Any
 import pytest
 import redis.asyncio
 from test_append import appending, fact
-from test_core import Shop, place, running
+from test_core import Shop, eventually, place, running
+from test_server import GET, bench
 
 import factfold_chassis
+from factfold_chassis.contract import Contract
+from factfold_chassis.core import Core
 from factfold_chassis.facts import Entry, new_meta, partition_of
 from factfold_chassis.log.lane import MAX_BATCH_FACTS
 from factfold_chassis.log.link import Redis
 from factfold_chassis.log.read import Reader
 from factfold_chassis.log.streams import Head, read_head
+from factfold_chassis.reactions.declare import Append, reaction
+from factfold_chassis.settings import Settings
+from factfold_chassis.telemetry import Telemetry
 from factfold_chassis.views.engine import ViewEngine
 from factfold_chassis.views.journal import Journal
 from factfold_chassis.views.place import Place
@@ -31,6 +37,7 @@ from factfold_chassis.views.place import Place
 CHASSIS = str(Path(factfold_chassis.__file__).parent)
 # At most; of facts that the tests below make.
 PER_FOLDED_FACT, PER_REMEMBERED_FACT, PER_APPENDED_FACT = 14.5, 0.3, 34.0
+PER_ANSWERED_FACT, PER_QUERY = 185.0, 38.0
 # Of the append script: the head is read and written, the producer as well, and two are looked at.
 PER_BATCH = {"evalsha": 1, "hmget": 1, "hget": 1, "time": 1, "hset": 2, "hrandfield": 1}
 
@@ -176,3 +183,37 @@ async def test_calls_per_appended_fact(server):
         with calls() as found:
             await asyncio.gather(*(appender.append([each]) for each in facts))
     assert found.total() / MAX_BATCH_FACTS <= PER_APPENDED_FACT, found.most_common(40)
+
+
+async def test_a_reaction_settles_appends_and_commits_by_the_hundred(server, client, shop, bank):
+    settings = Settings(redis_url=server.url)
+    owner = Core("bank", Contract([bank.DESCRIPTOR]), [], [], settings, Telemetry())
+    async with running(owner):
+        facts = [bank.PaymentMade(order_id=f"k{n}", amount=n) for n in range(1000)]
+        await asyncio.gather(*(place(owner, each, None) for each in facts))
+
+    @reaction(bank.PaymentMade)
+    async def order(event: Any, call: Any) -> Append:
+        return Append(shop.OrderPlaced(id=event.order_id), expected_version=0)
+
+    service = Shop(shop, bank, with_bank=True)
+    service.reactions.append(order)
+    core = service.core(server.url)
+    async with commands(client) as found:
+        with calls() as called:
+            async with running(core):
+                (engine,) = core._reactions
+                await eventually(lambda: not sum(behind for _, _, behind in engine.lag()))
+    assert found["xadd"] == 1000
+    # Four partitions of some 250 facts: in four batches each, with up to six calls a batch.
+    assert found["evalsha"] <= 4 * 4 * 6 + 40, found
+    assert called.total() / 1000 <= PER_ANSWERED_FACT, called.most_common(60)
+
+
+async def test_calls_per_query():
+    async with bench() as service:
+        await service.call(GET, "a")
+        with calls() as found:
+            for _ in range(100):
+                await service.call(GET, "a")
+    assert found.total() / 100 <= PER_QUERY, found.most_common(60)

@@ -23,7 +23,7 @@ def test_templates_name_the_generators_version(language: str) -> None:
     assert listed["_language"] == language
 
 
-@pytest.mark.parametrize("lock", ["run.txt", "dev.txt"])
+@pytest.mark.parametrize("lock", ["run.txt", "dev.txt", "bench.txt"])
 def test_locks_have_hashes_and_name_no_place(lock: str) -> None:
     text = (ROOT / "requirements" / lock).read_text("utf-8")
     assert "://" not in text

@@ -27,7 +27,7 @@ from factfold_chassis.errors import (
     VersionConflict,
 )
 from factfold_chassis.facts import Position, new_meta, partition_of
-from factfold_chassis.log.append import Appender
+from factfold_chassis.log.append import AHEAD, ENOUGH, Appender
 from factfold_chassis.log.lane import NewFact
 from factfold_chassis.log.link import LinkLost, Redis
 from factfold_chassis.log.read import Reader
@@ -137,15 +137,34 @@ async def test_no_more_batches_are_in_flight_than_the_log_remembers(server, clie
         proxy.hooks.append(counting)
         appends = []
         for _ in range(8):
-            appends.append(asyncio.ensure_future(appender.append([fact("k")])))
+            wave = [asyncio.ensure_future(appender.append([fact("k")])) for _ in range(ENOUGH)]
+            appends += wave
             await asyncio.sleep(0.02)
         assert len(counting.appends) == 5
         # All of them have been carried out, and nobody has heard of it.
         await asyncio.gather(*(command.executed.wait() for command in counting.appends))
         proxy.hooks.clear()
         proxy.cut()
-        assert [position.n for position in await asyncio.gather(*appends)] == [*range(1, 9)]
-    assert len(await log(client)) == 8
+        everyone = range(1, 8 * ENOUGH + 1)
+        assert [position.n for position in await asyncio.gather(*appends)] == [*everyone]
+    assert len(await log(client)) == len(everyone)
+
+
+async def test_few_appends_wait_for_those_under_way_and_then_go_together(server, client):
+    """Also those of partitions that have nothing under way themselves."""
+    async with Proxy(server.port, SCRIPTS) as proxy, appending(proxy.url) as appender:
+        counting = Counting()
+        proxy.hooks.append(counting)
+        keys = [next(f"k{n}" for n in range(99) if partition_of(f"k{n}", 4) == p) for p in range(4)]
+        appends = []
+        for _ in range(3):
+            for key in keys:
+                appends.append(asyncio.ensure_future(appender.append([fact(key)])))
+                await asyncio.sleep(0.01)
+        assert len(counting.appends) == AHEAD
+        counting.let_go.set()
+        await asyncio.gather(*appends)
+    assert sorted(int(command.arguments[5]) for command in counting.appends) == [1, 1, 2, 2, 3, 3]
 
 
 async def test_batches_are_bounded(server, client):

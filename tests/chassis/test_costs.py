@@ -50,7 +50,15 @@ async def commands(client: redis.asyncio.Redis) -> AsyncIterator[Counter[str]]:
     yield found
     for name, stats in (await client.info("commandstats")).items():
         found[name.removeprefix("cmdstat_")] = stats["calls"]
-    for name in ("info", "config|resetstat", "config", "hello", "client|setinfo", "select"):
+    for name in (
+        "info",
+        "config|resetstat",
+        "config",
+        "hello",
+        "client",
+        "client|setinfo",
+        "select",
+    ):
         del found[name]
 
 

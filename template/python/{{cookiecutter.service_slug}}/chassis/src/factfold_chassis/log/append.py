@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from factfold_chassis.errors import (
     ChassisError,
@@ -37,12 +38,16 @@ from factfold_chassis.tasks import together
 
 logger = logging.getLogger(__name__)
 
-IN_FLIGHT = 5
+IN_FLIGHT = 5  # batches of a partition
+# Redis works on one batch while this process prepares the next one. With more under way, appends
+# of few callers would go in many small batches, which cost both sides more than few large ones.
+AHEAD, ENOUGH = 2, 16  # batches of all partitions; units that go all the same
 SWEEP = 0.05  # seconds between two looks for appends that have waited too long
 IDLE = 6 * 24 * 3600  # seconds: after seven days the script may have dropped a producer
 
 
 _CLOSED = "the service is shutting down"
+_LAST = attrgetter("last")
 
 
 class Appender:
@@ -80,6 +85,7 @@ class Appender:
         for lane in self._lanes:
             lane.renew_producer()
         self._closed = False
+        self._turn = 0
         self._waiting = 0
         self._wake = asyncio.Event()
         self._stuck = asyncio.Event()
@@ -166,13 +172,18 @@ class Appender:
             await self._wake.wait()
             self._wake.clear()
             batches: list[Batch] = []
-            for lane in self._lanes:
+            for lane in sorted(self._lanes, key=_LAST):
                 if lane.resend:
                     if lane.unanswered:
                         continue
                     lane.resend = False
                     batches += lane.window
                 while lane.pending and len(lane.window) < IN_FLIGHT:
+                    ahead = len(self._unanswered) + len(batches)
+                    if ahead >= AHEAD and len(lane.pending) < ENOUGH:
+                        break
+                    self._turn += 1
+                    lane.last = self._turn
                     batches += lane.next_batch(self._forget)
             for batch in batches:
                 assert batch.lane is not None
@@ -188,13 +199,11 @@ class Appender:
             reply = await link.receive()
             batch = self._unanswered.popleft()
             lane = batch.lane
-            if lane is None:
-                continue
-            lane.unanswered -= 1
-            if lane.window and lane.window[0] is batch and not lane.resend:
-                self._on_reply(lane, batch, reply)
-            if lane.pending or (lane.resend and not lane.unanswered):
-                self._wake.set()
+            if lane is not None:
+                lane.unanswered -= 1
+                if lane.window and lane.window[0] is batch and not lane.resend:
+                    self._on_reply(lane, batch, reply)
+            self._wake.set()  # what waits in any lane may go now
 
     def _on_reply(self, lane: Lane, batch: Batch, reply: list[bytes]) -> None:
         status = reply[0]

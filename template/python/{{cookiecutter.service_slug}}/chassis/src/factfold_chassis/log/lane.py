@@ -87,6 +87,7 @@ class Lane:
     unanswered: int = 0
     resend: bool = False
     answered: float = 0.0  # when the last batch was
+    last: int = 0  # its turn, among those of all lanes
     dead: str = ""
 
     def renew_producer(self) -> None:

@@ -164,7 +164,16 @@ async def test_few_appends_wait_for_those_under_way_and_then_go_together(server,
         assert len(counting.appends) == AHEAD
         counting.let_go.set()
         await asyncio.gather(*appends)
-    assert sorted(int(command.arguments[5]) for command in counting.appends) == [1, 1, 2, 2, 3, 3]
+    assert sorted(int(command.arguments[5]) for command in counting.appends) == [
+        1,
+        1,
+        1,
+        1,
+        2,
+        2,
+        2,
+        2,
+    ]
 
 
 async def test_batches_are_bounded(server, client):

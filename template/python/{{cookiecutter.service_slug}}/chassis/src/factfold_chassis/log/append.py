@@ -39,9 +39,9 @@ from factfold_chassis.tasks import together
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 5  # batches of a partition
-# Redis works on one batch while this process prepares the next one. With more under way, appends
+# Redis works on some batches while this process prepares the next one. With more under way, appends
 # of few callers would go in many small batches, which cost both sides more than few large ones.
-AHEAD, ENOUGH = 2, 16  # batches of all partitions; units that go all the same
+AHEAD, ENOUGH = 4, 16  # batches of all partitions; units that go all the same
 SWEEP = 0.05  # seconds between two looks for appends that have waited too long
 IDLE = 6 * 24 * 3600  # seconds: after seven days the script may have dropped a producer
 

@@ -400,6 +400,9 @@ async def test_units_go_on_from_where_they_were_cut(server, client):
     assert reply[3:5] == [3, b""]
     assert b"equal or smaller" in reply[5]
     assert (await client.hget(keys["producers"], producer)).partition(b"|")[2] == b"3||5:1"
+    # Not forgotten by a call of those before it alone: a new owner cuts other calls.
+    assert (await send(one))[4:] == [b"", b"", 1]
+    assert (await client.hget(keys["producers"], producer)).partition(b"|")[2] == b"3||5:1"
     # What was sent behind it does not overtake it.
     assert await send(unit(11, "e", 0), predecessor=9) == [b"GAP", b"3"]
     # The versions of a unit that is begun are its own.

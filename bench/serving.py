@@ -48,6 +48,8 @@ def make(folder: Path, name: str) -> Path:
     root = folder / name
     if not root.exists():
         make_stubs(new(folder, name))
+        # Contenders that call it import them.
+        os.environ["PYTHONPATH"] += os.pathsep + str(root / "gen")
     return root
 
 

@@ -6,6 +6,7 @@ each connection, and of the answers only whether they are right.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -118,6 +119,11 @@ async def connected(
     return caller
 
 
+def _end(waiting: "asyncio.Future[None]") -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
 async def answered(callers: list[Caller], seconds: float) -> int:
     """Calls that all of them together get answered in so long."""
     loop = asyncio.get_running_loop()
@@ -125,7 +131,7 @@ async def answered(callers: list[Caller], seconds: float) -> int:
     ends = []
     for caller in callers:
         end = loop.create_future()
-        caller.idle = lambda end=end: end.done() or end.set_result(None)  # type: ignore[misc]
+        caller.idle = partial(_end, end)
         ends.append(end)
         caller.go()
     await asyncio.sleep(seconds)

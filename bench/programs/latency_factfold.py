@@ -8,17 +8,14 @@ import time
 from pathlib import Path
 
 import grpc
+from acme.orders.v1 import contract_pb2, contract_pb2_grpc
 
+from bench.programs.orders import NAME
 from bench.programs.stopwatch import Clocked, answer
 from bench.programs.turns import Answer, run, take_turns_async
 from bench.serving import serving
 
 root, url = sys.argv[1:]
-sys.path.append(f"{root}/gen")
-
-from acme.orders.v1 import contract_pb2, contract_pb2_grpc  # noqa: E402
-
-from bench.programs.orders import NAME  # noqa: E402
 
 REQUEST = contract_pb2.CreateOrderRequest(name=NAME)
 told = {"FACTFOLD_REDIS_URL": url, "OTEL_SDK_DISABLED": "true"}

@@ -9,18 +9,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import grpc
+from acme.orders.v1 import contract_pb2, contract_pb2_grpc
 
 from bench.programs.latency_xread import KEY, Connection
+from bench.programs.orders import ANSWER, NAME
 from bench.programs.stopwatch import Clocked, answer
 from bench.programs.turns import Answer, run, take_turns_async
 from bench.serving import serving
 
 root, port = sys.argv[1:]
-sys.path.append(f"{root}/gen")
-
-from acme.orders.v1 import contract_pb2, contract_pb2_grpc  # noqa: E402
-
-from bench.programs.orders import ANSWER, NAME  # noqa: E402
 
 REQUEST = contract_pb2.CreateOrderRequest(name=NAME)
 DATA = ANSWER.SerializeToString()

@@ -7,6 +7,8 @@ import asyncio
 import os
 import sys
 
+from acme.orders.v1 import contract_pb2
+
 from bench.programs.stopwatch import note
 from bench.programs.turns import run
 from factfold_chassis.contract import Contract
@@ -16,9 +18,6 @@ from factfold_chassis.views.declare import View, fold
 from factfold_chassis.views.engine import ViewEngine
 
 root, url = sys.argv[1:]
-sys.path.append(f"{root}/gen")
-
-from acme.orders.v1 import contract_pb2  # noqa: E402
 
 VIEW = View("orders")
 ORDERS = VIEW.table("orders", contract_pb2.Order)

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import grpc
+from acme.orders.v1 import contract_pb2, contract_pb2_grpc
 
 from bench.programs.h2 import Caller, answered, connected
+from bench.programs.orders import NAME
 from bench.programs.turns import Answer, run, take_turns_async
 from bench.serving import Server, serving
 
@@ -18,11 +20,6 @@ CONNECTIONS, IN_FLIGHT = 32, 2
 SERVICE = "/acme.orders.v1.OrderService"
 
 root, url, processes = sys.argv[1:]
-sys.path.append(f"{root}/gen")
-
-from acme.orders.v1 import contract_pb2, contract_pb2_grpc  # noqa: E402
-
-from bench.programs.orders import NAME  # noqa: E402
 
 
 def ordered(address: str) -> tuple[bytes, bytes]:

@@ -46,10 +46,10 @@ async def turn(seconds: float) -> Answer:
     await core.start()
     try:
         await core.wait_ready()
-        while not (before := answered(core)):  # noqa: ASYNC110
+        while not (before := answered(core)):
             await asyncio.sleep(POLL)
         began, worked = time.perf_counter(), time.process_time()
-        while answered(core) < facts and time.perf_counter() - began < seconds:  # noqa: ASYNC110
+        while answered(core) < facts and time.perf_counter() - began < seconds:
             await asyncio.sleep(POLL)
         done, spent = answered(core) - before, time.perf_counter() - began
         return {"value": done / spent, "cpu_us": (time.process_time() - worked) / done * 1e6}

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from acme.orders.v1 import contract_pb2, contract_pb2_grpc
 
+from bench.programs.orders import NAME
 from bench.programs.turns import Answer, run, take_turns_async
 from bench.serving import SERVICE, Server, serving
 
@@ -23,11 +25,6 @@ SERVERS = {
 }
 
 work, root, kind, *told = sys.argv[1:]
-sys.path.append(f"{root}/gen")
-
-from acme.orders.v1 import contract_pb2, contract_pb2_grpc  # noqa: E402
-
-from bench.programs.orders import NAME  # noqa: E402
 
 Call = Callable[[], Any]
 

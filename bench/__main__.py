@@ -15,7 +15,7 @@ from bench.stage import HERE, Stage, compile_stubs
 
 ORDER = [
     "rebuild", "append", "reaction", "rpc", "latency", "start", "restart", "memory", "scaffold",
-    "growth", "processes",
+    "growth", "processes", "shards", "replicas",
 ]  # fmt: skip
 
 

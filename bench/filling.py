@@ -8,11 +8,12 @@ from factfold_chassis.contract import Contract
 from factfold_chassis.facts import new_meta
 from factfold_chassis.log.append import Appender
 from factfold_chassis.log.lane import NewFact
-from factfold_chassis.log.link import Redis
+from factfold_chassis.log.redis import Redis
 from factfold_chassis.log.streams import create_stream
 from factfold_chassis.tasks import cancel
 
 WAITING = 8192
+SPREAD = 6  # partitions that one, two and three servers can share evenly
 
 
 def keys_of(count: int) -> list[str]:

@@ -80,7 +80,7 @@ class Server:
 
     def cpu(self) -> float:
         """Seconds of CPU that it has used."""
-        return sum(map(_cpu, _tree(self._pid)))
+        return sum(map(cpu_of, _tree(self._pid)))
 
     def rss(self) -> float:
         """MiB of memory that it has now."""
@@ -174,7 +174,8 @@ def _tree(pid: int) -> list[int]:
     return [pid, *(found for child in map(int, children) for found in _tree(child))]
 
 
-def _cpu(pid: int) -> float:
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that one process has used."""
     # The name may hold spaces and brackets: the last one ends it.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS

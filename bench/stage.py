@@ -7,17 +7,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grpc_tools import protoc
 
 from bench.report import Report
 from bench.rounds import Better, Contender, Measured, Ratio, alternate
-from factfold_chassis.testing.redis_server import RedisServer, start
+from factfold_chassis.testing.redis_server import RedisServer, find, start
+
+if TYPE_CHECKING:
+    from topologies import Cluster
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 CHASSIS = ROOT / "template/python/{{cookiecutter.service_slug}}/chassis"
 GOOGLE = Path(protoc.__file__).parent / "_proto"
+# Turns empty the append-only file themselves; a rewrite in one would meet who writes the most.
+NO_REWRITE = ("--auto-aof-rewrite-percentage", "0")
 INCLUDES = [f"-I{path}" for path in (HERE / "protos", CHASSIS / "protos", GOOGLE)]
 
 
@@ -60,6 +66,17 @@ class Stage:
     def redis(self, *options: str) -> Iterator[RedisServer]:
         with start(extra=options) as server:
             yield server
+
+    @contextmanager
+    def cluster(self, masters: int) -> "Iterator[Cluster]":
+        """Without replicas; as the tests have them."""
+        sys.path += [str(ROOT / "tests"), str(ROOT / "generator")]
+        from topologies import Cluster
+
+        with Cluster(
+            masters, 0, options=NO_REWRITE, fsync="everysec", binary=find(), node_timeout=15
+        ) as cluster:
+            yield cluster
 
     def compare(
         self,

@@ -18,6 +18,7 @@ from grpc_tools import protoc
 ROOT = Path(__file__).resolve().parent.parent
 COMMON = ROOT / "template" / "common"
 CHASSIS = ROOT / "template" / "python" / "{{cookiecutter.service_slug}}" / "chassis"
+GO_CHASSIS = ROOT / "template" / "go" / "{{cookiecutter.service_slug}}" / "chassis"
 PROTOS = ROOT / "protos" / "factfold" / "v1"
 # Of tests only: no service carries it.
 NOT_SHIPPED = {"conformance.proto"}
@@ -41,11 +42,23 @@ def copies() -> Iterator[tuple[Path, Path]]:
     server = COMMON / "redis_server.py"
     yield server, ROOT / "generator" / "factfold_cli" / server.name
     yield server, CHASSIS / "src" / "factfold_chassis" / "testing" / server.name
-    for page in ("protocol.md", "wire-format.md"):
-        yield ROOT / "docs" / page, CHASSIS / "docs" / page
+    url = COMMON / "log_url.py"
+    yield url, ROOT / "generator" / "factfold_cli" / url.name
+    yield url, CHASSIS / "src" / "factfold_chassis" / "log" / "url.py"
+    tls = COMMON / "redis_tls.py"
+    yield tls, ROOT / "generator" / "factfold_cli" / tls.name
+    yield tls, CHASSIS / "src" / "factfold_chassis" / "log" / tls.name
+    # What a service may be called does not depend on its language.
+    hook = Path("hooks", "pre_gen_project.py")
+    yield ROOT / "template" / "python" / hook, ROOT / "template" / "go" / hook
+    for chassis in (CHASSIS, GO_CHASSIS):
+        for page in ("protocol.md", "wire-format.md"):
+            yield ROOT / "docs" / page, chassis / "docs" / page
     for masters, folder, pattern in (
         (COMMON / "lua", CHASSIS / "src" / "factfold_chassis" / "lua", "*.lua"),
+        (COMMON / "lua", GO_CHASSIS / "internal" / "redislog" / "lua", "*.lua"),
         (PROTOS, CHASSIS / "protos" / "factfold" / "v1", "*.proto"),
+        (PROTOS, GO_CHASSIS / "protos" / "factfold" / "v1", "*.proto"),
     ):
         names = {path.name for at in (masters, folder) for path in at.glob(pattern)}
         for name in sorted(names - NOT_SHIPPED):

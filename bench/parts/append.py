@@ -8,13 +8,12 @@ leaves out all that Python does.
 
 import shutil
 
-from bench.stage import Contender, Stage
+from bench.stage import NO_REWRITE, Contender, Stage
 from factfold_chassis.testing.redis_server import find
 
 
 def run(stage: Stage) -> None:
-    # Turns empty the file themselves; a rewrite in one would meet whoever writes the most.
-    with stage.redis("--auto-aof-rewrite-percentage", "0") as server:
+    with stage.redis(*NO_REWRITE) as server:
         url = server.url
         works = {
             "append, 64 callers": Contender.python("", "append_factfold", url, "callers", 64),
@@ -24,7 +23,10 @@ def run(stage: Stage) -> None:
         }
         others = [
             Contender.python("redis-py", "append_redis_py", url, "callers"),
-            Contender.python("redis-py pipeline of 100", "append_redis_py", url, "pipeline"),
+            Contender.python("redis-py on uvloop", "append_redis_py", url, "callers", "uvloop"),
+            Contender.python(
+                "redis-py on uvloop, pipeline of 100", "append_redis_py", url, "pipeline", "uvloop"
+            ),
             Contender.python("faststream publish", "append_faststream", url),
         ]
         program = redis_benchmark()

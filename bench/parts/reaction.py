@@ -7,13 +7,13 @@ does the same without these, at least once.
 
 from bench import peers
 from bench.filling import fill
-from bench.stage import Contender, Stage
+from bench.stage import NO_REWRITE, Contender, Stage
 
 FACTS, MESSAGES, KEYS = 200_000, 100_000, 100_000
 
 
 def run(stage: Stage) -> None:
-    with stage.redis("--auto-aof-rewrite-percentage", "0") as server:
+    with stage.redis(*NO_REWRITE) as server:
         url = server.url
         stage.say(f"reaction: appending {FACTS} facts")
         fill(url, FACTS, KEYS)

@@ -22,7 +22,7 @@ from bench.programs.turns import Answer, run, take_turns_async
 from factfold_chassis.core import Core
 from factfold_chassis.log.append import Appender
 from factfold_chassis.log.lane import NewFact
-from factfold_chassis.log.link import Redis
+from factfold_chassis.log.redis import Redis
 from factfold_chassis.log.streams import create_stream
 from factfold_chassis.settings import Settings
 from factfold_chassis.tasks import cancel

@@ -1,9 +1,10 @@
 """Appends with redis-py's asyncio client, as its docs show it.
 
-usage: URL WORK
+usage: URL WORK [uvloop]
 
 callers   64 callers, each awaits one XADD, again and again
 pipeline  16 callers, each awaits a pipeline of 100 XADDs, again and again
+uvloop    on it, instead of asyncio's own loop as in the docs
 """
 
 import sys
@@ -14,7 +15,7 @@ from bench.programs.callers import KEYS, appended, made
 from bench.programs.empty import empty
 from bench.programs.turns import Answer, run, take_turns_async
 
-url, work = sys.argv[1:]
+url, work, *loop = sys.argv[1:]
 NAMES = ("type", "key", "meta", "data")
 ENTRIES = [dict(zip(NAMES, fields, strict=True)) for fields in made()]
 PIPELINE = 100
@@ -43,4 +44,4 @@ async def main() -> None:
     await take_turns_async(turn)
 
 
-run(main)
+run(main, on_uvloop=loop == ["uvloop"])

@@ -18,7 +18,7 @@ from bench.programs.turns import run
 from factfold_chassis.facts import new_meta
 from factfold_chassis.log.append import Appender
 from factfold_chassis.log.lane import NewFact
-from factfold_chassis.log.link import Redis
+from factfold_chassis.log.redis import Redis
 from factfold_chassis.log.streams import create_stream
 from factfold_chassis.tasks import cancel
 

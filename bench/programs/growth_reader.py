@@ -8,7 +8,7 @@ import sys
 
 from bench.programs.declared import FOREIGN, VIEW, parcel_moved
 from bench.programs.turns import Answer, run, take_turns_async
-from factfold_chassis.log.link import Redis
+from factfold_chassis.log.redis import Redis
 from factfold_chassis.views.engine import ViewEngine
 
 

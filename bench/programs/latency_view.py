@@ -13,7 +13,7 @@ from bench.programs.stopwatch import note
 from bench.programs.turns import run
 from factfold_chassis.contract import Contract
 from factfold_chassis.facts import Fact
-from factfold_chassis.log.link import Redis
+from factfold_chassis.log.redis import Redis
 from factfold_chassis.views.declare import View, fold
 from factfold_chassis.views.engine import ViewEngine
 

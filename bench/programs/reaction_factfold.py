@@ -60,7 +60,7 @@ async def turn(seconds: float) -> Answer:
 def answered(core: Core) -> int:
     """Facts whose answers are committed."""
     (engine,) = core._reactions
-    return facts - sum(behind for _, _, behind in engine.lag())
+    return engine.committed
 
 
 async def main() -> None:

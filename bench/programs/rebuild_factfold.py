@@ -6,7 +6,7 @@ import time
 
 from bench.programs.declared import FOREIGN, OWN, PARCELS, VIEW, parcel_moved
 from bench.programs.turns import Answer, run, take_turns_async
-from factfold_chassis.log.link import Redis
+from factfold_chassis.log.redis import Redis
 from factfold_chassis.views.engine import ViewEngine
 from factfold_chassis.views.journal import Journal
 

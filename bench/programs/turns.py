@@ -26,8 +26,10 @@ async def take_turns_async(turn: Callable[[float], Awaitable[Answer]]) -> None:
         print(json.dumps(answer), flush=True)
 
 
-def run(main: Callable[[], Awaitable[None]], *, as_service: bool = False) -> None:
-    """Everybody gets the event loop that the services have.
+def run(
+    main: Callable[[], Awaitable[None]], *, as_service: bool = False, on_uvloop: bool = True
+) -> None:
+    """Everybody gets the event loop that the services have, but for who is measured without.
 
     `as_service`: it is ours, and sets the garbage collector as a service does.
     """
@@ -37,5 +39,5 @@ def run(main: Callable[[], Awaitable[None]], *, as_service: bool = False) -> Non
 
     if as_service:
         collector.spare()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if on_uvloop else None) as runner:
         runner.run(wait())

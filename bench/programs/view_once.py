@@ -16,7 +16,7 @@ from bench.programs.declared import FOREIGN, PARCELS, VIEW, parcel_moved
 from bench.programs.stopwatch import percentile
 from bench.programs.turns import Answer, run
 from bench.serving import rss_of
-from factfold_chassis.log.link import Redis
+from factfold_chassis.log.redis import Redis
 from factfold_chassis.views.engine import ViewEngine
 from factfold_chassis.views.keep import Home
 

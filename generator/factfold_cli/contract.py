@@ -1,5 +1,6 @@
 """Reads contracts by compiling them: streams, messages and fields, as the service will see them."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,9 @@ from typing import Any
 
 from factfold_cli.errors import Failed
 from factfold_cli.templates import PROTOS
+
+STREAM_NAME = r"[a-z0-9.-]{1,64}"
+DEFAULT_PARTITIONS = 4  # factfold/v1/options.proto: of a stream that names no number
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,11 @@ def sources(protos: Path) -> list[str]:
     return sorted(path.relative_to(protos).as_posix() for path in protos.rglob("*.proto"))
 
 
+def stubs(path: str) -> str:
+    """The module that protoc makes of the messages of the file at `path` below `protos/`."""
+    return path.removesuffix(".proto").replace("-", "_").replace("/", ".") + "_pb2"
+
+
 def _read(path: str, stream: Any, own: Mapping[str, Any]) -> Contract:
     file = own[path]
     messages = {
@@ -63,48 +72,84 @@ def _read(path: str, stream: Any, own: Mapping[str, Any]) -> Contract:
     )
 
 
-def compiled(protos: Path, paths: list[str]) -> list[Any]:
+def compiled(protos: Path, paths: list[str], *, source_info: bool = False) -> list[Any]:
     """The FileDescriptorProtos of `paths` below `protos`, behind those that they import.
 
+    With `source_info` they say where each part of them is written, and the comments beside it.
     Raises Failed if they do not compile.
     """
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
     if not paths:
         return []
+    for path in paths:
+        if path.startswith(("-", "@")):
+            # protoc would take it for an option, such as where to write, or for a file of options.
+            raise Failed(f"{f'protos/{path}'!r} is no name of a contract's file; rename it")
     with tempfile.NamedTemporaryFile(suffix=".pb") as made:
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "grpc_tools.protoc", "--include_imports"),
+                # -P: not with a module of such a name in the folder that this runs in.
+                *(sys.executable, "-P", "-m", "grpc_tools.protoc", "--include_imports"),
                 *(f"--proto_path={protos}", f"--proto_path={PROTOS}"),
                 *(f"--descriptor_set_out={made.name}", *paths),
+                *["--include_source_info"] * source_info,
             ],
             capture_output=True,
             text=True,
         )
         if done.returncode:
-            first = (done.stderr.strip() or "protoc failed").splitlines()[0]
+            lines = (done.stderr.strip() or "protoc failed").splitlines()
+            # What protoc logs of itself comes first.
+            first = next((line for line in lines if ".proto:" in line), lines[0])
+            first = first.removeprefix(f"{protos.parent}/")
             raise Failed(f"the contract in {str(protos.parent)!r} does not compile: {first}")
         return list(FileDescriptorSet.FromString(made.read()).file)
 
 
 def _streams(files: list[Any]) -> dict[str, Any]:
     """The factfold.v1.Stream of each file that declares one, by the file's path."""
-    from google.protobuf.descriptor_pool import DescriptorPool
-    from google.protobuf.message_factory import GetMessageClass
+    annotations = Annotations(files)
+    streams = {file.name: annotations.stream(file) for file in files}
+    return {path: stream for path, stream in streams.items() if stream is not None}
 
-    pool = DescriptorPool()
-    for file in files:
-        pool.Add(file)
-    try:
-        extension = pool.FindExtensionByName("factfold.v1.stream")
-    except KeyError:
-        return {}
-    # Options are read with classes of this pool, the only ones that know the extension.
-    options: Any = GetMessageClass(pool.FindMessageTypeByName("google.protobuf.FileOptions"))
-    read = {file.name: options.FromString(file.options.SerializeToString()) for file in files}
-    return {
-        path: each.Extensions[extension]
-        for path, each in read.items()
-        if each.HasExtension(extension)
-    }
+
+class Annotations:
+    """Reads the options of factfold/v1/options.proto in `files`, which `compiled` has made.
+
+    Attributes:
+        pool: has all that the files declare.
+    """
+
+    def __init__(self, files: list[Any]) -> None:
+        from google.protobuf.descriptor_pool import DescriptorPool
+
+        self.pool = DescriptorPool()
+        for file in files:
+            self.pool.Add(file)
+
+    def stream(self, file: Any) -> Any:
+        """The factfold.v1.Stream that a file (its proto) declares, None if it declares none.
+
+        Raises Failed if no log can have a stream of its name, which becomes part of code.
+        """
+        stream = self.of(file, "stream")
+        if stream is not None and not re.fullmatch(STREAM_NAME, stream.name):
+            raise Failed(
+                f"protos/{file.name}: the stream name {stream.name!r} must be 1 to 64 characters"
+                " of a-z, 0-9, '-' and '.'"
+            )
+        return stream
+
+    def of(self, proto: Any, name: str) -> Any:
+        """The option `name` of a file, message or field (their protos), None if it is not set."""
+        from google.protobuf.message_factory import GetMessageClass
+
+        try:
+            extension = self.pool.FindExtensionByName(f"factfold.v1.{name}")
+        except KeyError:
+            return None
+        # Options are read with classes of this pool, the only ones that know the extension.
+        kind = self.pool.FindMessageTypeByName(proto.options.DESCRIPTOR.full_name)
+        options: Any = GetMessageClass(kind).FromString(proto.options.SerializeToString())
+        return options.Extensions[extension] if options.HasExtension(extension) else None

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import redis
 
 from factfold_cli import log as logs
-from factfold_cli.decoding import Events
+from factfold_cli.clients import Log
+from factfold_cli.decoding import Events, repositories
 from factfold_cli.errors import Failed, Refused
 from factfold_cli.letter_sheets import detail, line_of, sheet, show_tables, summary
 from factfold_cli.letters import (
@@ -27,7 +27,8 @@ from factfold_cli.letters import (
     parsed,
 )
 from factfold_cli.manifest import read, root_here
-from factfold_cli.output import Output, printable
+from factfold_cli.output import Output
+from factfold_cli.printable import printable
 
 _POLL_SECONDS = 0.1
 _STATES = ("held", "retrying", "dead")
@@ -143,7 +144,8 @@ def list_(
     "directory",
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The repository whose contracts decode it; by default the one that this is.",
+    help="The repository whose contracts decode it, or the folder that several are in; by default "
+    "where this is run.",
 )
 @logs.option
 @_json
@@ -165,7 +167,7 @@ def show(
     letter = parsed(raw)
     if letter is None:
         raise Failed(f"the dead letter at {position[0]} does not parse: {(raw or b'').hex()}")
-    shown = detail(group, found, letter, Events(directory or _repository()))
+    shown = detail(group, found, letter, Events(repositories(directory)))
     click.echo(json.dumps(shown, indent=2) if as_json else sheet(shown))
 
 
@@ -282,7 +284,7 @@ def _one_way_to_choose(
 
 
 def _chosen(
-    log: redis.Redis,
+    log: Log,
     group: str,
     positions: Sequence[tuple[Position, str]],
     key: str | None,
@@ -299,14 +301,14 @@ def _chosen(
     return found
 
 
-def _of_group(log: redis.Redis, group: str) -> list[Letter]:
+def _of_group(log: Log, group: str) -> list[Letter]:
     known = groups(log)
     if group not in known:
         raise _no_group(group, list(known))
     return letters(log, group, known[group])
 
 
-def _at(log: redis.Redis, group: str, positions: Sequence[tuple[Position, str]]) -> list[Letter]:
+def _at(log: Log, group: str, positions: Sequence[tuple[Position, str]]) -> list[Letter]:
     """The letters at `positions`, each once. Raises Failed if one is not there."""
     there = {letter.position: letter for letter in _of_group(log, group)}
     for position, entry_id in positions:

@@ -8,22 +8,58 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from factfold_cli.discovery import ServiceFolder
 from factfold_cli.errors import Failed
+from factfold_cli.launching import Launch, Say
 from factfold_cli.processes import run
 
 LOCKS = ("requirements/run.txt", "requirements/build.txt")
+_SOURCES = ("src", "gen", "chassis/src")
+# What a service runs from; tests and documents restart nothing.
+_WATCHED = ("src", "protos", "chassis", "requirements")
 
 
 def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "factfold")
 
 
-async def environment(service: ServiceFolder, say: Callable[[str], None]) -> Path:
+class PythonLauncher:
+    def __init__(self, service: ServiceFolder) -> None:
+        self._service = service
+        self._made_from = ""
+
+    async def prepare(self, say: Say) -> Launch:
+        python = await environment(self._service, say)
+        if (contract := _contract(self._service.path)) != self._made_from:
+            say(f"{self._service.name}: making its stubs")
+            await stubs(self._service, python)
+            self._made_from = contract
+        paths = [str(self._service.path / name) for name in _SOURCES]
+        return Launch(
+            (str(python), "-m", "service"),
+            {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"},
+        )
+
+    def watched(self) -> list[Path]:
+        return [path for name in _WATCHED if (path := self._service.path / name).exists()]
+
+    def runs_from(self, path: Path) -> bool:
+        return True
+
+
+def _contract(path: Path) -> str:
+    """What the stubs are made from, as a digest."""
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("**/protos/**/*.proto")):
+        digest.update(str(file).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+async def environment(service: ServiceFolder, say: Say) -> Path:
     """The Python that has what the service's locks name; made if there is none yet.
 
     `say` is told how far it is. Raises Failed.
@@ -56,9 +92,7 @@ async def stubs(service: ServiceFolder, python: Path) -> None:
     await run(make, service.path, f"{service.name}: no stubs were made")
 
 
-async def _install(
-    service: ServiceFolder, python: Path, locks: bytes, say: Callable[[str], None]
-) -> None:
+async def _install(service: ServiceFolder, python: Path, locks: bytes, say: Say) -> None:
     total = len(set(re.findall(rb"^[A-Za-z0-9][^\s;]*==[^\s;]*", locks, re.MULTILINE)))
     seen = 0
 

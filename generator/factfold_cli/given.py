@@ -6,6 +6,8 @@ from pathlib import Path
 from factfold_cli.errors import Refused
 
 URL, URL_FILE = "FACTFOLD_REDIS_URL", "FACTFOLD_REDIS_URL_FILE"
+# Of services alone: the same log as a user that reads other services' streams.
+READ_URL, READ_URL_FILE = "FACTFOLD_REDIS_READ_URL", "FACTFOLD_REDIS_READ_URL_FILE"
 
 
 def given_by() -> str | None:

@@ -2,19 +2,19 @@
 
 import json
 import time
-import uuid
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from factfold_cli.ages import duration, iso
 from factfold_cli.decoding import Events, NotDecoded, hexdump, stored, text
+from factfold_cli.facts import NAMES, known_meta
 from factfold_cli.letter_table import show_table
 from factfold_cli.letters import Letter, entry_fields
-from factfold_cli.output import Output, printable
+from factfold_cli.output import Output
+from factfold_cli.printable import printable
 
-_FIELDS = (b"type", b"key", b"meta", b"data")
 _MOST_NAMED = 10
 
 
@@ -79,7 +79,7 @@ def detail(group: str, found: Letter, letter: Any, events: Events) -> dict[str, 
         "not_decoded": None,
         "unknown_fields": [],
         "other_fields": {
-            text(name): text(value) for name, value in fields.items() if name not in _FIELDS
+            text(name): text(value) for name, value in fields.items() if name not in NAMES
         },
     }
     try:
@@ -96,19 +96,7 @@ def _meta(raw: bytes) -> dict[str, Any]:
         meta = stored("FactMeta").FromString(raw)
     except DecodeError:
         return {"hex": raw.hex()}
-    known = {
-        "id": _uuid(meta.id),
-        "source": meta.source,
-        "time": _iso(meta.time_unix_nano),
-        "trace_id": meta.trace_id.hex(),
-        "span_id": meta.span_id.hex(),
-        "trace_state": meta.trace_state,
-        "causation_id": _uuid(meta.causation_id),
-        "request_id": meta.request_id,
-        "version": meta.version,
-        "extensions": {name: meta.extensions[name] for name in sorted(meta.extensions)},
-    }
-    return {name: value for name, value in known.items() if value}
+    return known_meta(meta)
 
 
 def sheet(shown: dict[str, Any]) -> str:
@@ -168,23 +156,10 @@ def _named(positions: Sequence[str]) -> str:
     return ", ".join(positions[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _uuid(raw: bytes) -> str:
-    return str(uuid.UUID(bytes=raw)) if len(raw) == 16 else raw.hex()
-
-
 def _iso(nanoseconds: int) -> str:
-    """UTC, to the second; empty for no time at all."""
-    if not nanoseconds:
-        return ""
-    at = datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC)
-    return at.isoformat().replace("+00:00", "Z")
+    """Empty for no time at all."""
+    return iso(nanoseconds // 1_000_000_000) if nanoseconds else ""
 
 
 def _ago(nanoseconds: int) -> str:
-    if not nanoseconds:
-        return ""
-    seconds = max(0, int(time.time() - nanoseconds / 1e9))
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+    return duration(time.time() - nanoseconds / 1e9) if nanoseconds else ""

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import redis
 from google.protobuf.message import DecodeError
 
+from factfold_cli.clients import Log, together
+from factfold_cli.contract import STREAM_NAME
 from factfold_cli.decoding import stored, text
 from factfold_cli.errors import Failed
-from factfold_cli.log import STREAM_NAME, keys, pairs, script
+from factfold_cli.log import keys, pairs, script
 
 GROUP = re.compile(r"[^.\s]\S*\.[^.\s]+")
 _POSITION = re.compile(
@@ -91,7 +92,7 @@ def parse_position(words: str) -> tuple[Position, str] | None:
     return position, f"{ms}-{n}" if ms else ""
 
 
-def groups(log: redis.Redis) -> dict[str, list[Partition]]:
+def groups(log: Log) -> dict[str, list[Partition]]:
     """Every group that has ever owned a partition, with its partitions, both in order."""
     found: dict[str, list[Partition]] = {}
     for key in keys(log, "{*}:dead:*"):
@@ -100,12 +101,12 @@ def groups(log: redis.Redis) -> dict[str, list[Partition]]:
     return {group: sorted(found[group]) for group in sorted(found)}
 
 
-def letters(log: redis.Redis, group: str, partitions: Iterable[Partition]) -> list[Letter]:
+def letters(log: Log, group: str, partitions: Iterable[Partition]) -> list[Letter]:
     """The dead letters of a group, in order."""
     return [letter for each in partitions for letter in _of_partition(log, group, each)]
 
 
-def _of_partition(log: redis.Redis, group: str, partition: Partition) -> list[Letter]:
+def _of_partition(log: Log, group: str, partition: Partition) -> list[Letter]:
     lines = _lines(log.hgetall(partition.key(f"dead-keys:{group}")), partition)
     key_of = {position: key for key, line in lines.items() for position in line}
     queued = _queued(log.hgetall(partition.key(f"redrive:{group}")))
@@ -208,7 +209,7 @@ class Fate:
 class Asked:
     """What was asked of the owners, and what came of it."""
 
-    log: redis.Redis
+    log: Log
     group: str
     what: str
     letters: Sequence[Letter]
@@ -273,12 +274,14 @@ class Asked:
             if each.position in self._sequences
         }
         raw_keys = sorted({each.raw_key for each in its})
+
         # First what is queued still, then the letters: a request goes in one step with its effect.
-        with self.log.pipeline(transaction=True) as read:
-            read.hmget(partition.key(f"group:{self.group}"), ["token", "beat"])
-            read.hmget(partition.key(f"redrive:{self.group}"), [*sequences.values(), "last"])
-            read.hmget(partition.key(f"dead-keys:{self.group}"), raw_keys)
-            beat, requests, ns = read.execute()
+        def read(step: Any) -> None:
+            step.hmget(partition.key(f"group:{self.group}"), ["token", "beat"])
+            step.hmget(partition.key(f"redrive:{self.group}"), [*sequences.values(), "last"])
+            step.hmget(partition.key(f"dead-keys:{self.group}"), raw_keys)
+
+        beat, requests, ns = together(self.log, partition.key("log"), read)
         if beat[0] is None:
             raise self._gone(partition)
         if beat != self._beats.setdefault(partition, beat):

@@ -1,89 +1,99 @@
-"""The log as the command line reaches it: one Redis, and the scripts that every language shares."""
+"""The log as the command line reaches it, and the scripts that every language shares."""
 
-import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis.exceptions import NoPermissionError
 
+from factfold_cli import clients, redis_tls
+from factfold_cli.clients import Log
 from factfold_cli.errors import Failed, Refused
 from factfold_cli.given import URL, URL_FILE, given_url
-from factfold_cli.output import address_of, printable
+from factfold_cli.log_url import LogUrl
+from factfold_cli.output import address_of
+from factfold_cli.printable import printable
 from factfold_cli.templates import LUA
 
 # The default of the services' own settings.
-_DEFAULT_URL = "redis://127.0.0.1:6379/0"
+DEFAULT_URL = "redis://127.0.0.1:6379/0"
 _RULE = (
-    "the log's URL must be redis://[user:password@]host:port/db, special characters of the "
-    "password percent-encoded"
+    "the log's URL must be redis://[user:password@]host:port/db, "
+    "redis+cluster://host:port,host:port or redis+sentinel://host:port,host:port/name, special "
+    "characters of the password percent-encoded, with no option that redis-py does not know"
 )
-_REPLY_SECONDS = 10.0
-_CONNECT_SECONDS = 3.0
-STREAM_NAME = r"[a-z0-9.-]{1,64}"
 
 option = click.option(
     "--redis",
     "url",
     metavar="URL",
-    help=f"The log; by default {URL}, else what the file of {URL_FILE} says, else {_DEFAULT_URL}.",
+    help=f"The log; by default {URL}, else what the file of {URL_FILE} says, else {DEFAULT_URL}.",
 )
 
 
 @contextmanager
 def opened(
     url: str | None, otherwise: str = f"name another one with --redis or {URL}"
-) -> Iterator[redis.Redis]:
+) -> Iterator[Log]:
     """The log at `url`, else the one that services would use.
 
     `otherwise` is what a user can do instead of starting it. Raises Refused for a URL that is
     none, and Failed, also for what goes wrong in the context.
     """
-    url = url or given_url() or _DEFAULT_URL
-    _check(url)
+    url = url or given_url() or DEFAULT_URL
+    check(url)
+    if problem := redis_tls.problem(url):
+        raise Refused(f"the log's URL: {problem}")
     try:
         with _client(url) as client:
             yield client
     except redis.AuthenticationError as error:
-        raise Failed(f"{address_of(url)} refuses this user: {_reason(error)}") from None
+        raise Failed(f"{address_of(url)} refuses this user: {reason(error)}") from None
     except (redis.ConnectionError, redis.TimeoutError) as error:
+        if why := redis_tls.reason(error, url, "the log's URL"):
+            raise Failed(f"no log at {address_of(url)}: {why}") from None
         raise Failed(
-            f"no log at {address_of(url)}: {_reason(error)}; start it, or {otherwise}"
+            f"no log at {address_of(url)}: {reason(error)}; start it, or {otherwise}"
+        ) from None
+    except NoPermissionError as error:
+        raise Failed(
+            f"{address_of(url)} answers {reason(error)}; log in as one who may: factfold acl "
+            "writes such users"
         ) from None
     except redis.RedisError as error:
-        raise Failed(f"{address_of(url)} answers {_reason(error)}") from None
+        raise Failed(f"{address_of(url)} answers {reason(error)}") from None
 
 
-def _client(url: str) -> redis.Redis:
+@contextmanager
+def _client(url: str) -> Iterator[Log]:
     """Raises Refused for options in the URL that redis-py does not know."""
-    try:
-        # Nothing is sent twice: a request that was queued twice would be carried out twice.
-        client = redis.Redis.from_url(
-            url,
-            protocol=2,
-            socket_connect_timeout=_CONNECT_SECONDS,
-            socket_timeout=_REPLY_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
-        client.ping()
-    except (TypeError, ValueError):
-        raise Refused(_RULE) from None
-    return client
+    with ExitStack() as stack:
+        try:
+            client = stack.enter_context(clients.connected(LogUrl.parse(url)))
+        except (TypeError, ValueError):
+            raise Refused(_RULE) from None
+        except clients.NotAlone as error:
+            raise Refused(f"{address_of(url)} is {error}") from None
+        yield client
 
 
-def script(log: redis.Redis, name: str) -> Any:
+def script(log: Log, name: str) -> Any:
     """One of the shared scripts, to be called with `keys` and `args`; its head says which."""
     return log.register_script((LUA / f"{name}.lua").read_text(encoding="utf-8"))
 
 
-def keys(log: redis.Redis, pattern: str) -> list[str]:
+def keys(log: Log, pattern: str) -> list[str]:
     """The names of all keys that match, in order."""
     found = {key.decode(errors="replace") for key in log.scan_iter(match=pattern, count=1000)}
     return sorted(found)
+
+
+def now(log: Log) -> float:
+    """The server's time, in seconds."""
+    seconds, microseconds = clients.server(log, "").time()
+    return seconds + microseconds / 1e6
 
 
 def pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
@@ -91,20 +101,16 @@ def pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=False)
 
 
-def _check(url: str) -> None:
-    """A mistyped URL must not reach an error of redis-py's, which may show the password."""
+def check(url: str) -> None:
+    """Raises Refused. A mistyped URL must not reach an error of redis-py's, which may show the
+    password.
+    """
     try:
-        parts = urlsplit(url)
-        if parts.scheme == "unix":
-            valid = bool(re.fullmatch(r"/[^@]+", parts.path))
-        else:
-            valid = parts.scheme in ("redis", "rediss") and bool(parts.hostname)
-            valid = valid and bool(re.fullmatch(r"/?|/\d+", parts.path)) and parts.port != 0
+        LogUrl.parse(url)
     except ValueError:
-        valid = False
-    if not valid:
-        raise Refused(_RULE)
+        raise Refused(_RULE) from None
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What a server or its client says, in one clause, fit to be shown."""
     return printable(" ".join(str(error).split()).rstrip(".")) or type(error).__name__

@@ -1,14 +1,15 @@
 """The manifest of a generated repository: what the generator knows of it later."""
 
 import json
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from factfold_cli.errors import Failed, Refused
 from factfold_cli.hooks import hook
 from factfold_cli.render import variables
-from factfold_cli.templates import languages
+from factfold_cli.templates import known, title
 
 PATH = Path(".factfold/manifest.json")
 FORMAT = 1
@@ -23,12 +24,31 @@ def read(root: Path) -> dict[str, Any]:
         manifest = written(root)
         if manifest["format"] == FORMAT:
             _check(manifest)
-            return manifest
+            made, here = manifest["generator"], release(manifest["language"])
+            if _numbers(made) <= _numbers(here):
+                return manifest
+            raise Refused(
+                f"{str(root)!r} was made by factfold {made}, and this is {here}; install the newer"
+            )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Refused(f"{str(root)!r} is no generated repository: it has no {PATH}") from error
     except (ValueError, LookupError, TypeError) as error:
         raise Failed(f"{str(root / PATH)!r} is damaged ({error}); take it back from git") from error
     raise Refused(f"{str(root)!r} was made by another factfold; install the one that made it")
+
+
+def read_python(root: Path) -> dict[str, Any]:
+    """The same of a repository that code is to be written into: only Python's can be.
+
+    Raises Refused for another language, too.
+    """
+    manifest = read(root)
+    if (language := manifest["language"]) != "python":
+        raise Refused(
+            f"{manifest['answers']['service_slug']} is written in {title(language)}, and this"
+            " writes code in Python only; write it by hand"
+        )
+    return manifest
 
 
 def written(root: Path) -> dict[str, Any]:
@@ -43,26 +63,33 @@ def _check(manifest: Mapping[str, Any]) -> None:
     The manifest may be another team's, and its answers become names of files and of code.
     """
     language = manifest["language"]
-    if language not in languages():
+    if language not in known():
         raise ValueError(f"no such language: {language!r}")
     context = variables(language, manifest["answers"])
     if wrong := hook(language, "pre_gen_project").problem(context):
         raise ValueError(wrong)
+    if not isinstance(manifest.get("scaffolded", []), list):
+        raise ValueError("what was scaffolded is no list")
     if missing := {"files", "generator", "subscriptions"} - manifest.keys():
         raise ValueError(f"it says nothing of {', '.join(sorted(missing))}")
+    copied = (path for known in manifest["subscriptions"] for path in known["contract"])
+    for path in (*manifest["files"], *copied):
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            raise ValueError(f"{path!r} is not in the repository")
+
+
+def release(language: str) -> str:
+    """The version of this factfold."""
+    return str(variables(language, {})["_generator_version"])
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)))
 
 
 def write(root: Path, manifest: Mapping[str, Any]) -> None:
     """Replaces the manifest below `root` in one step."""
     hook(manifest["language"], "post_gen_project").write_manifest(root, manifest)
-
-
-def entry(root: Path, manifest: Mapping[str, Any], path: str, zone: str) -> dict[str, str]:
-    """What a manifest says of the file at `path` in `zone`."""
-    return {
-        "sha256": hook(manifest["language"], "post_gen_project").sha256(root / path),
-        "zone": zone,
-    }
 
 
 def root_here() -> Path:

@@ -1,5 +1,6 @@
 """What a user answers: each answer checked by the template's own hook as soon as it is given."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,3 +31,8 @@ def problem(language: str, answers: Mapping[str, str], latest: str) -> str | Non
 def slug(language: str, name: str) -> str:
     """The folder of the service called `name`."""
     return str(variables(language, {"service_name": name})["service_slug"])
+
+
+def snake(name: str) -> str:
+    """A name such as OrderCancelled in snake case, as the templates write it."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

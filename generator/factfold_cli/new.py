@@ -12,16 +12,23 @@ from typing import Any
 import click
 
 from factfold_cli import manifest as manifests
-from factfold_cli.errors import Refused
+from factfold_cli.errors import Failed, Refused
 from factfold_cli.names import ANSWERS, problem, slug
 from factfold_cli.render import beside, exists, move, render, variables
 from factfold_cli.subscription import subscribe
-from factfold_cli.templates import languages, questions, title
+from factfold_cli.templates import known, languages, questions, title
+
+
+class _Language(click.Choice[str]):
+    """One that is offered, or one that has a template and is not offered yet."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value in known() else super().convert(value, param, ctx)
 
 
 @click.command("new")
 @click.argument("name", required=False)
-@click.option("--language", type=click.Choice(languages()), help="The language of the service.")
+@click.option("--language", type=_Language(languages()), help="The language of the service.")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -91,10 +98,10 @@ def command(
 
 
 def _language(no_input: bool) -> str:
-    known = languages()
-    if no_input or len(known) == 1:
-        return known[0]
-    chosen: str = click.prompt("Language", type=click.Choice(known), default=known[0], err=True)
+    offered = languages()
+    if no_input or len(offered) == 1:
+        return offered[0]
+    chosen: str = click.prompt("Language", type=click.Choice(offered), default=offered[0], err=True)
     return chosen
 
 
@@ -116,14 +123,14 @@ def _answers(
 
 
 def _asked(language: str, answers: Mapping[str, str], variable: str, output: Path) -> str:
-    known = variables(language, answers)
+    derived = variables(language, answers)
 
     def checked(answer: str) -> str:
         if wrong := _wrong(language, {**answers, variable: answer}, variable, output):
             raise click.UsageError(wrong)
         return answer
 
-    default = None if variable == "service_name" else known[variable]
+    default = None if variable == "service_name" else derived[variable]
     try:
         asked: str = click.prompt(
             questions(language)[variable], default=default, value_proc=checked, err=True
@@ -147,23 +154,32 @@ def _wrong(language: str, answers: Mapping[str, str], latest: str, output: Path)
 
 def _report(made: Path, target: Path, dry_run: bool) -> dict[str, Any]:
     manifest = manifests.written(made)
+    run, test = _commands(made)
+    if manifest["language"] == "python":
+        run = "factfold up"
     return {
         "answers": manifest["answers"],
         "dry_run": dry_run,
         "files": manifest["files"],
         "folder": str(target),
         "language": manifest["language"],
-        "next": [f"cd {shlex.quote(str(target))}", _test_command(made), "factfold up"],
+        "next": [f"cd {shlex.quote(str(target))}", test, run],
         "subscriptions": manifest["subscriptions"],
     }
 
 
-def _test_command(made: Path) -> str:
-    """The second fenced sh block of the repository's README, one line."""
-    blocks = re.findall(
-        r"^```sh\n(.*?)\n```$", (made / "README.md").read_text("utf-8"), re.M | re.S
-    )
-    return str(blocks[1])
+def _commands(made: Path) -> tuple[str, str]:
+    """What runs the service and what tests it: the first sh blocks of its README, a line each."""
+    page = made / "README.md"
+    text = page.read_text("utf-8") if page.is_file() else ""
+    blocks = re.findall(r"^```sh\n(.*?)\n```$", text, re.M | re.S)
+    if len(blocks) < 2:
+        language = manifests.written(made)["language"]
+        raise Failed(
+            f"the template of {title(language)} has no README.md with two sh blocks: the first one"
+            " runs the service, the second one tests it"
+        )
+    return blocks[0], blocks[1]
 
 
 def _said(report: Mapping[str, Any]) -> str:

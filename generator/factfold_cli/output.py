@@ -1,12 +1,12 @@
 """What a person sees: coloured with a spinner on a terminal, plain lines when piped."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
 from urllib.parse import urlsplit
 
 from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.text import Text
 
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red")
@@ -35,8 +35,10 @@ class Output:
         self._prefixes.setdefault(name, next(self._colours))
         self._width = max(self._width, len(name))
 
-    def say(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style), soft_wrap=True)
+    def say(self, text: str | Text, style: str = "") -> None:
+        """A line that the terminal folds where its screen ends, so that it is copied whole."""
+        line = text if isinstance(text, Text) else Text(text, style)
+        self._console.print(line, soft_wrap=True)
 
     def of(self, name: str, text: str, style: str = "") -> None:
         """A line of the service `name`, behind its prefix."""
@@ -55,6 +57,12 @@ class Output:
         self._console.print(what)
 
     @contextmanager
+    def redrawn(self) -> Iterator[Callable[[RenderableType], None]]:
+        """Shows what it yields is given in the place of what was shown before."""
+        with Live(console=self._console, auto_refresh=False) as live:
+            yield lambda what: live.update(what, refresh=True)
+
+    @contextmanager
     def busy(self, text: str) -> Iterator[Callable[[str], None]]:
         """A spinner with the text last given to what it yields; when piped, `text` alone."""
         if not self.watched:
@@ -69,8 +77,3 @@ def address_of(url: str) -> str:
     """`url` without user and password: fit to be shown."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
-
-
-def printable(text: str) -> str:
-    """`text` with what could move, colour or reorder a terminal's output escaped as in JSON."""
-    return "".join(each if each.isprintable() else json.dumps(each).strip('"') for each in text)

@@ -24,11 +24,12 @@ async def run(
     *,
     environment: Mapping[str, str] | None = None,
     heard: Callable[[str], None] = lambda line: None,
+    reason: Callable[[Sequence[str]], str] | None = None,
 ) -> list[str]:
     """Runs a command in `folder`, for another Python unless `environment` says more.
 
     Returns its lines, which `heard` gets as they come. Raises Failed with `failure` and the line
-    that says why. When cancelled, it ends the command.
+    that says why, which `reason` finds among them. When cancelled, it ends the command.
     """
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -52,7 +53,10 @@ async def run(
         raise
     if code:
         said = [line for line in lines if line] or [f"exit code {code}"]
-        errors = [line for line in said if re.search(r"\berror\b", line, re.IGNORECASE)]
-        why = re.sub(r"^error:\s*", "", (errors or said)[-1], flags=re.IGNORECASE)
-        raise Failed(f"{failure}: {why}")
+        raise Failed(f"{failure}: {(reason or _last_error)(said)}")
     return lines
+
+
+def _last_error(said: Sequence[str]) -> str:
+    errors = [line for line in said if re.search(r"\berror\b", line, re.IGNORECASE)]
+    return re.sub(r"^error:\s*", "", (errors or said)[-1], flags=re.IGNORECASE)

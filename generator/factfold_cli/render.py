@@ -41,6 +41,17 @@ def _variables(language: str, answers: tuple[tuple[str, str], ...]) -> dict[str,
     return dict(prompt_for_config(context, no_input=True))
 
 
+def starter_contract(language: str, answers: Mapping[str, str]) -> bytes:
+    """The contract that a service of these answers begins with."""
+    from cookiecutter.utils import create_env_with_context
+
+    context = {"cookiecutter": variables(language, answers)}
+    (path,) = (template(language) / "{{cookiecutter.service_slug}}/protos").rglob("contract.proto")
+    text = path.read_text(encoding="utf-8")
+    rendered: str = create_env_with_context(context).from_string(text).render(context)
+    return rendered.encode()
+
+
 def render(language: str, answers: Mapping[str, str], work: Path) -> Path:
     """Renders the template below the folder `work` and returns the repository made there."""
     from cookiecutter.exceptions import CookiecutterException
@@ -71,7 +82,7 @@ def beside(parent: Path) -> Iterator[Path]:
     if any(tag in where for tag in ("{{", "{%", "{#")):
         raise Refused(f"cookiecutter would evaluate the tags in {where!r}; choose another --output")
     absent = [folder for folder in (parent, *parent.parents) if not folder.exists()]
-    with _ended_as_interrupt():
+    with ended_as_interrupt():
         try:
             parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".factfold-", dir=where) as work:
@@ -112,7 +123,9 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _ended_as_interrupt() -> Iterator[None]:
+def ended_as_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that it can put things back."""
+
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 

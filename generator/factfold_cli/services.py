@@ -1,16 +1,15 @@
 """One running service: its process, its logs, and whether it is ready."""
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
 
 import grpc
 import grpc.aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from factfold_cli.discovery import ServiceFolder
+from factfold_cli.launching import Launch
 from factfold_cli.output import Output
 from factfold_cli.processes import foreign_environment
 from factfold_cli.redis_server import kept
@@ -45,13 +44,11 @@ class Service:
         self._state = ""
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self, python: Path) -> None:
-        paths = [str(self.folder.path / name) for name in ("src", "gen", "chassis/src")]
+    async def start(self, launch: Launch) -> None:
         environment = {
             **foreign_environment(),
             **self._settings,
-            "PYTHONPATH": os.pathsep.join(paths),
-            "PYTHONUNBUFFERED": "1",
+            **launch.environment,
             "FACTFOLD_LISTEN": self.address,
         }
         for name in [name for name, text in self._settings.items() if not text]:
@@ -60,7 +57,7 @@ class Service:
         self._tell("starting")
         # A session of its own: Ctrl-C is for `up` to answer, which then ends the service.
         self._process = await asyncio.create_subprocess_exec(
-            *kept([str(python), "-m", "service"], _END_SECONDS),
+            *kept(list(launch.command), _END_SECONDS),
             cwd=self.folder.path,
             env=environment,
             stdin=asyncio.subprocess.PIPE,

@@ -3,15 +3,16 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from factfold_cli import environments
 from factfold_cli.discovery import ServiceFolder
-from factfold_cli.errors import Failed, Refused
-from factfold_cli.given import URL, URL_FILE, given_by
+from factfold_cli.errors import Failed
+from factfold_cli.given import READ_URL, READ_URL_FILE, URL, URL_FILE, given_by
+from factfold_cli.launchers import launcher
+from factfold_cli.launching import Launch, Launcher
 from factfold_cli.output import Output, address_of
 from factfold_cli.redis_command import log_server
 from factfold_cli.redis_server import free_port
@@ -23,9 +24,10 @@ _COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOIN
 
 @dataclass(frozen=True)
 class Stack:
-    """What runs: services by name, and the traces they have sent."""
+    """What runs: services by name, with what prepares them, and the traces they have sent."""
 
     services: Mapping[str, Service]
+    launchers: Mapping[str, Launcher]
     traces: TraceStore
 
 
@@ -43,31 +45,22 @@ async def stack(
     `data` keeps the log and snapshots of the views, `settings` are environment variables for
     every service, `silent` keeps their logs back. Raises Refused, Failed.
     """
+    launchers = {folder.name: launcher(folder) for folder in folders}
     for folder in folders:
-        if folder.language != "python":
-            raise Refused(f"{folder.name} is written in {folder.language}: only python runs here")
         output.name(folder.name)
     async with AsyncExitStack() as ends:
         url = ends.enter_context(log_server(data))
         output.say(_named(url, ends_soon=silent))
         receiver = await ends.enter_async_context(TraceReceiver())
         with output.busy("preparing " + ", ".join(folder.name for folder in folders)) as say:
-            pythons = await _together([prepare(folder, say) for folder in folders])
+            launches = await _together([each.prepare(say) for each in launchers.values()])
         told = {**_settings(url, receiver.endpoint, data), **(settings or {})}
         services = {f.name: Service(f, free_port(), told, output) for f in folders}
         ends.push_async_callback(_stop, list(services.values()))
-        for service, python in zip(services.values(), pythons, strict=True):
+        for service, launch in zip(services.values(), launches, strict=True):
             service.silent = silent
-            await service.start(python)
-        yield Stack(services, receiver.store)
-
-
-async def prepare(folder: ServiceFolder, say: Callable[[str], None]) -> Path:
-    """The Python to run the service with; its stubs are there. Raises Failed."""
-    python = await environments.environment(folder, say)
-    say(f"{folder.name}: making its stubs")
-    await environments.stubs(folder, python)
-    return python
+            await service.start(launch)
+        yield Stack(services, launchers, receiver.store)
 
 
 def run_until_stopped(work: Coroutine[object, object, None]) -> bool:
@@ -98,6 +91,8 @@ def _settings(url: str, endpoint: str, data: Path | None) -> dict[str, str]:
         "FACTFOLD_LOG_FORMAT": os.environ.get("FACTFOLD_LOG_FORMAT") or "text",
         URL: url,
         URL_FILE: "",
+        # What they read of others must be in the same log.
+        **({} if given_by() else {READ_URL: "", READ_URL_FILE: ""}),
         "OTEL_SERVICE_NAME": "",
         "OTEL_BSP_SCHEDULE_DELAY": os.environ.get("OTEL_BSP_SCHEDULE_DELAY") or "500",
     }
@@ -119,7 +114,7 @@ def _and_loopback(*names: str) -> str:
     return f"{present},127.0.0.1".lstrip(",")
 
 
-async def _together(work: Sequence[Coroutine[object, object, Path]]) -> list[Path]:
+async def _together(work: Sequence[Coroutine[object, object, Launch]]) -> list[Launch]:
     """All results in order; the first failure cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:

@@ -7,17 +7,16 @@ import sys
 from typing import Any, NamedTuple
 
 import click
-import redis
 
 from factfold_cli import log as logs
-from factfold_cli.contract import contracts
+from factfold_cli.clients import Log, together
+from factfold_cli.contract import DEFAULT_PARTITIONS, STREAM_NAME, contracts
 from factfold_cli.errors import Failed, Refused
 from factfold_cli.letters import Partition
 from factfold_cli.manifest import read, root_here
 from factfold_cli.survey import Left, keys, number, parts, streams, survey
 
 # Of a contract that names no number; the chassis has the same.
-_DEFAULT_PARTITIONS = 4
 
 
 @click.group("stream")
@@ -66,7 +65,7 @@ def recreate(
     Example:
       factfold stream recreate orders
     """
-    if not re.fullmatch(logs.STREAM_NAME, stream):
+    if not re.fullmatch(STREAM_NAME, stream):
         raise Refused(
             f"{stream!r} is no stream: a name has 1 to 64 characters of a-z, 0-9, '-' and '.'"
         )
@@ -110,7 +109,7 @@ def _of_contract(stream: str) -> Said | None:
     for each in contracts(root):
         if each.stream == stream:
             own = f"protos/{each.path}" not in copied
-            return Said(each.partitions or _DEFAULT_PARTITIONS, own)
+            return Said(each.partitions or DEFAULT_PARTITIONS, own)
     return None
 
 
@@ -173,7 +172,7 @@ def _ask(left: Left, count: int, here: str) -> None:
         raise Failed("nothing was changed")
 
 
-def _here(log: redis.Redis, left: Left, owned: bool) -> str:
+def _here(log: Log, left: Left, owned: bool) -> str:
     """How a stream stands of which nothing can be lost.
 
     Outside the repository of its service its name may be mistyped, or the Redis another one.
@@ -186,7 +185,7 @@ def _here(log: redis.Redis, left: Left, owned: bool) -> str:
     return f"nothing is left of {left.stream} here; streams here: {others}"
 
 
-def _begin_anew(log: redis.Redis, stream: str, count: int) -> str:
+def _begin_anew(log: Log, stream: str, count: int) -> str:
     """Returns the new epoch. Interrupted, it leaves what a second run finishes."""
     epoch = secrets.token_hex(8)
     # Without a head every script refuses, and nothing appears any more while the rest is removed.
@@ -201,12 +200,14 @@ def _begin_anew(log: redis.Redis, stream: str, count: int) -> str:
         if at is not None and at < count:
             partition = Partition(stream, at)
             made = [partition.key(name) for name in ("log", "head", "producers", "versions")]
+
         # In one step: an owner that is just starting must not create it with another epoch.
-        with log.pipeline(transaction=True) as step:
+        def begin(step: Any, its: list[str] = its, made: list[str] = made) -> None:
             step.unlink(*{*its, *made})
             if made:
                 create(keys=made, args=[count, epoch], client=step)
-            replies: list[Any] = step.execute()
+
+        replies = together(log, [*its, *made][0], begin)
         if made and replies[-1] != [b"OK", epoch.encode(), b"%d" % count]:
             raise Failed(f"partition {at} of {stream} was not created; run this once more")
     return epoch

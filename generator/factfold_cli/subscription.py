@@ -2,28 +2,34 @@
 
 import hashlib
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from factfold_cli import manifest as manifests
-from factfold_cli.contract import Contract, contracts
+from factfold_cli import subscription_go
+from factfold_cli.contract import Contract, contracts, stubs
+from factfold_cli.declared import Declared, copies, declared
+from factfold_cli.documents import documents
 from factfold_cli.errors import Refused
-from factfold_cli.hooks import hook
+from factfold_cli.parts import rendered
+from factfold_cli.placing import place, protos_with, same, unix, with_entries
+from factfold_cli.products import products
 from factfold_cli.render import variables
-from factfold_cli.templates import template
+from factfold_cli.shims import ident, shim
 
 LONGEST_NAME = 60
 
 
-def subscribe(root: Path, source: Path, home: Path) -> list[str]:
+def subscribe(root: Path, source: Path, home: Path, *, dry_run: bool = False) -> list[str]:
     """Subscribes the repository `root` to the one in `source`; returns the paths it wrote.
 
-    `home` is the folder that `root` has or is going to have: the source is recorded relative to it.
+    With `dry_run` those that it would write. `home` is the folder that `root` has or is going to
+    have: the source is recorded relative to it.
     Raises Refused, or Failed if a contract does not compile; then `root` is as it was.
     """
     ours, theirs = manifests.read(root), manifests.read(source)
+    parts, made_of = _LANGUAGES[ours["language"]]
     if source.resolve() in (root.resolve(), home.resolve()):
         raise Refused(f"{str(source)!r} is this service itself; subscribe to another one")
     name = theirs["answers"]["service_slug"]
@@ -35,33 +41,36 @@ def subscribe(root: Path, source: Path, home: Path) -> list[str]:
             f"{str(source)!r} has a stream {foreign.stream!r} as this service has; rename one"
         )
     copied = {
-        f"protos/{path}": (source / "protos" / path).read_bytes()
+        f"protos/{path}": unix((source / "protos" / path).read_bytes())
         for path in (foreign.path, *foreign.imports)
     }
     for path, content in copied.items():
-        if (root / path).exists() and (root / path).read_bytes() != content:
+        if (root / path).exists() and not same(root / path, content):
             raise Refused(f"{path!r} exists and comes from elsewhere; move it first")
-    written = copied | _parts(root, ours, theirs, foreign)
-    _write(
-        root,
-        ours,
-        written,
-        set(copied),
-        {
-            "contract": {path: hashlib.sha256(copied[path]).hexdigest() for path in copied},
-            "name": name,
-            "source": Path(os.path.relpath(source.resolve(), home.resolve())).as_posix(),
-        },
+    written = copied | parts(root, ours, theirs, foreign)
+    subscription = {
+        "contract": {path: hashlib.sha256(copied[path]).hexdigest() for path in copied},
+        "name": name,
+        "source": Path(os.path.relpath(source.resolve(), home.resolve())).as_posix(),
+    }
+    subscriptions = sorted(
+        [*ours["subscriptions"], subscription], key=lambda each: str(each["name"])
     )
+    manifest = ours | {"subscriptions": subscriptions}
+    with protos_with(root, copied) as protos:
+        made = made_of(root, manifest, declared(protos, copies(manifest)))
+    written |= made
+    if not dry_run:
+        place(root, written, with_entries(manifest, written, {*copied, *made}))
     return sorted(written)
 
 
 def _contract(root: Path, manifest: Mapping[str, Any]) -> Contract:
     """The contract of the repository's own stream, with the event that the parts speak of."""
-    copies = {path for known in manifest["subscriptions"] for path in known["contract"]}
+    theirs = copies(manifest)
     event = f"{manifest['answers']['aggregate']}Created"
     for contract in contracts(root):
-        if f"protos/{contract.path}" not in copies and {"id", "name"} <= contract.messages.get(
+        if contract.path not in theirs and {"id", "name"} <= contract.messages.get(
             event, frozenset()
         ):
             return contract
@@ -75,12 +84,11 @@ def _parts(
     root: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any], contract: Contract
 ) -> dict[str, bytes]:
     """The files that a subscription adds, by path, under names that are free in `root`."""
-    package = [word for word in contract.package.split(".") if not re.fullmatch(r"v\d+\w*", word)]
-    if not package or not all(word.isidentifier() for word in _stubs(contract).split(".")):
+    name = ident(contract.package)
+    if not name or not all(word.isidentifier() for word in stubs(contract.path).split(".")):
         raise Refused(f"{contract.path!r} is no path of a Python module; rename it there")
-    ident = package[-1]
-    for prefix in ("", f"{ident}_"):
-        made = _rendered(ours, theirs, contract, ident, prefix)
+    for prefix in ("", f"{name}_"):
+        made = _rendered(ours, theirs, contract, prefix)
         taken = [path for path in made if (root / path).exists()]
         if not taken:
             return made
@@ -88,76 +96,37 @@ def _parts(
 
 
 def _rendered(
-    ours: Mapping[str, Any], theirs: Mapping[str, Any], contract: Contract, ident: str, prefix: str
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], contract: Contract, prefix: str
 ) -> dict[str, bytes]:
-    from cookiecutter.utils import create_env_with_context
-
     their = variables(ours["language"], theirs["answers"])
     our = variables(ours["language"], ours["answers"])
+    service = their["service_slug"]
     one, many = their["__aggregate_snake"], their["__plural_snake"]
     context = {
         "cookiecutter": our,
         "theirs": {
             "aggregate": their["aggregate"],
-            "ident": ident,
-            "name": their["service_slug"],
+            "ident": ident(contract.package),
+            "name": service,
             "one": (prefix + one)[:LONGEST_NAME].rstrip("_"),
             "many": (prefix + many)[:LONGEST_NAME].rstrip("_"),
-            "stubs": _stubs(contract),
         },
     }
-    env = create_env_with_context(context)
-    parts = template(ours["language"]) / "parts" / "subscription"
-    return {
-        env.from_string(path.relative_to(parts).as_posix()).render(context): env.from_string(
-            path.read_text(encoding="utf-8")
-        )
-        .render(context)
-        .encode()
-        for path in sorted(parts.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    language = ours["language"]
+    return rendered(language, "subscription", context) | shim(
+        language, service, contract.path, contract.package
+    )
 
 
-def _stubs(contract: Contract) -> str:
-    """The module that protoc makes of the contract."""
-    return contract.path.removesuffix(".proto").replace("-", "_").replace("/", ".") + "_pb2"
+def _documents(root: Path, manifest: Mapping[str, Any], known: Declared) -> dict[str, bytes]:
+    made = documents(manifest, known)
+    return {path: content for path, content in made.items() if not same(root / path, content)}
 
 
-def _write(
-    root: Path,
-    manifest: dict[str, Any],
-    written: Mapping[str, bytes],
-    copied: set[str],
-    subscription: Mapping[str, Any],
-) -> None:
-    zones = variables(manifest["language"], {})["_zones"]
-    zone_of = hook(manifest["language"], "post_gen_project").zone_of
-    new = [path for path in written if not (root / path).exists()]
-    absent = {folder for path in new for folder in (root / path).parents if not folder.exists()}
-    try:
-        for path in new:
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_bytes(written[path])
-        files = manifest["files"] | {
-            path: manifests.entry(
-                root, manifest, path, "tool" if path in copied else zone_of(path, zones)
-            )
-            for path in written
-        }
-        subscriptions = [*manifest["subscriptions"], subscription]
-        manifests.write(
-            root,
-            manifest
-            | {
-                "files": files,
-                "subscriptions": sorted(subscriptions, key=lambda each: str(each["name"])),
-            },
-        )
-    except BaseException:
-        for path in new:
-            (root / path).unlink(missing_ok=True)
-        for folder in sorted(absent, reverse=True):
-            if folder.exists():
-                folder.rmdir()
-        raise
+# What a subscription adds in each language, and which files follow from the contracts alone.
+_Parts = Callable[[Path, Mapping[str, Any], Mapping[str, Any], Contract], dict[str, bytes]]
+_Products = Callable[[Path, Mapping[str, Any], Declared], dict[str, bytes]]
+_LANGUAGES: Mapping[str, tuple[_Parts, _Products]] = {
+    "go": (subscription_go.parts, _documents),
+    "python": (_parts, products),
+}

@@ -7,11 +7,13 @@ from typing import Any
 import redis
 
 from factfold_cli import log as logs
+from factfold_cli.clients import Log
+from factfold_cli.contract import STREAM_NAME
 from factfold_cli.letters import Partition
-from factfold_cli.output import printable
+from factfold_cli.printable import printable
 
-_KEY = re.compile(rf"\{{{logs.STREAM_NAME}(?:/(\d{{1,9}})\}}:([a-z-]+)|\}}:members)(?::(.+))?")
-_STREAM = re.compile(rf"\{{({logs.STREAM_NAME})/\d{{1,9}}\}}:(?:head|log)")
+_KEY = re.compile(rf"\{{{STREAM_NAME}(?:/(\d{{1,9}})\}}:([a-z-]+)|\}}:members)(?::(.+))?")
+_STREAM = re.compile(rf"\{{({STREAM_NAME})/\d{{1,9}}\}}:(?:head|log)")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Left:
         return ", ".join(lost)
 
 
-def survey(log: redis.Redis, stream: str) -> Left:
+def survey(log: Log, stream: str) -> Left:
     numbers: set[int] = set()
     groups, dead_letters, there = set(), 0, False
     for name in keys(log, stream):
@@ -74,13 +76,13 @@ def survey(log: redis.Redis, stream: str) -> Left:
     return Left(stream, counts, there, whole, facts, dead_letters, sorted(groups))
 
 
-def streams(log: redis.Redis) -> list[str]:
+def streams(log: Log) -> list[str]:
     """All of which there is a log or a head."""
     found = map(_STREAM.fullmatch, logs.keys(log, "{*/*}:*"))
     return sorted({match[1] for match in found if match})
 
 
-def keys(log: redis.Redis, stream: str) -> list[str]:
+def keys(log: Log, stream: str) -> list[str]:
     return logs.keys(log, f"{{{stream}/*}}:*") + logs.keys(log, f"{{{stream}}}:members:*")
 
 

@@ -15,13 +15,18 @@ LUA = SHARE / "template" / "common" / "lua"
 
 
 def languages() -> list[str]:
-    """The languages that have a template, the default first."""
+    """The languages that are offered, the default first."""
     return list(_listed())
+
+
+def known() -> list[str]:
+    """All that have a template, also what is not offered yet."""
+    return sorted(path.parent.name for path in SHARE.glob("template/*/cookiecutter.json"))
 
 
 def title(language: str) -> str:
     """How people write the language."""
-    return str(_listed()[language]["title"])
+    return str(_listed().get(language, {}).get("title", language.capitalize()))
 
 
 def _listed() -> dict[str, Any]:

@@ -1,24 +1,21 @@
 """`factfold up`: every service below some folders, with Redis and a trace receiver."""
 
 import asyncio
-import hashlib
 from collections.abc import Collection, Coroutine
 from pathlib import Path
 
 import click
-from watchfiles import awatch
+from watchfiles import Change, DefaultFilter, awatch
 
 from factfold_cli.discovery import ServiceFolder, discover
-from factfold_cli.environments import environment, stubs
 from factfold_cli.errors import Failed
+from factfold_cli.launching import Launcher
 from factfold_cli.output import Output
 from factfold_cli.services import Service
 from factfold_cli.stack import run_until_stopped, stack
 from factfold_cli.trace_tree import tree
 from factfold_cli.traces import TraceStore
 
-# What a service runs from; tests and documents restart nothing.
-_WATCHED = ("src", "protos", "chassis", "requirements")
 _QUIET_SECONDS = 1.0
 
 
@@ -39,7 +36,8 @@ _QUIET_SECONDS = 1.0
 def command(folders: tuple[Path, ...], watch: bool, traces: bool, data: Path | None) -> None:
     """Runs every service in and below DIR (here by default) until Ctrl-C.
 
-    Each gets an environment with what its lock files name, kept in the user's cache. They share
+    One in Python gets an environment with what its lock files name, kept in the user's cache; one
+    in Go is built into its bin/, by the Go on PATH. They share
     the Redis at FACTFOLD_REDIS_URL, or else one of their own, and send their traces here, or to
     the collector that OTEL_EXPORTER_OTLP_ENDPOINT names.
 
@@ -56,7 +54,10 @@ async def _up(folders: list[ServiceFolder], watch: bool, traces: bool, data: Pat
         services = up.services.values()
         work: list[Coroutine[object, object, None]]
         if watch:
-            work = [_restart_on_change(service, output) for service in services]
+            work = [
+                _restart_on_change(service, up.launchers[name], output)
+                for name, service in up.services.items()
+            ]
         else:
             work = [_until_all_ended(services)]
         if traces:
@@ -69,30 +70,22 @@ async def _until_all_ended(services: Collection[Service]) -> None:
     raise Failed("every service has ended: the last lines of each say why")
 
 
-async def _restart_on_change(service: Service, output: Output) -> None:
+async def _restart_on_change(service: Service, launcher: Launcher, output: Output) -> None:
     """A change that cannot be prepared, such as half a contract, leaves the service as it is."""
     folder = service.folder
-    watched = [folder.path / name for name in _WATCHED]
-    made_from = _contract(folder.path)
-    async for _ in awatch(*filter(Path.exists, watched), debounce=200, step=50):
+    noise = DefaultFilter()
+
+    def counts(change: Change, path: str) -> bool:
+        return noise(change, path) and launcher.runs_from(Path(path))
+
+    async for _ in awatch(*launcher.watched(), watch_filter=counts, debounce=200, step=50):
         try:
-            python = await environment(folder, lambda text: output.say(text))
-            if (contract := _contract(folder.path)) != made_from:
-                await stubs(folder, python)
-                made_from = contract
+            launch = await launcher.prepare(lambda text: output.say(text))
         except Failed as failure:
             output.of(folder.name, str(failure), "red")
             continue
         await service.stop()
-        await service.start(python)
-
-
-def _contract(path: Path) -> str:
-    """What the stubs are made from, as a digest."""
-    digest = hashlib.sha256()
-    for file in sorted(path.glob("**/protos/**/*.proto")):
-        digest.update(str(file).encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()
+        await service.start(launch)
 
 
 async def _print_traces(traces: TraceStore, output: Output) -> None:

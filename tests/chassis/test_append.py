@@ -27,11 +27,13 @@ from factfold_chassis.errors import (
     VersionConflict,
 )
 from factfold_chassis.facts import Position, new_meta, partition_of
-from factfold_chassis.log.append import AHEAD, ENOUGH, Appender
+from factfold_chassis.log.append import Appender
 from factfold_chassis.log.lane import NewFact
-from factfold_chassis.log.link import LinkLost, Redis
+from factfold_chassis.log.link import LinkLost
 from factfold_chassis.log.read import Reader
+from factfold_chassis.log.redis import Redis
 from factfold_chassis.log.scripts import APPEND
+from factfold_chassis.log.sender import AHEAD, ENOUGH
 from factfold_chassis.log.streams import Keys, create_stream
 from factfold_chassis.testing import redis_server as servers
 
@@ -113,6 +115,10 @@ async def test_callers_share_a_call(server, client):
     assert after - before <= 5
 
 
+def facts_of(command: Command) -> int:
+    return (len(command.arguments) - 7) // 4
+
+
 class Counting(Hook):
     """Keeps what is sent, and holds the replies back until `let_go`."""
 
@@ -132,7 +138,7 @@ class Counting(Hook):
 
 
 async def test_no_more_batches_are_in_flight_than_the_log_remembers(server, client):
-    async with Proxy(server.port, SCRIPTS) as proxy, appending(proxy.url) as appender:
+    async with Proxy([server.port], SCRIPTS) as proxy, appending(proxy.url) as appender:
         counting = Counting()
         proxy.hooks.append(counting)
         appends = []
@@ -152,32 +158,23 @@ async def test_no_more_batches_are_in_flight_than_the_log_remembers(server, clie
 
 async def test_few_appends_wait_for_those_under_way_and_then_go_together(server, client):
     """Also those of partitions that have nothing under way themselves."""
-    async with Proxy(server.port, SCRIPTS) as proxy, appending(proxy.url) as appender:
+    async with Proxy([server.port], SCRIPTS) as proxy, appending(proxy.url) as appender:
         counting = Counting()
         proxy.hooks.append(counting)
         keys = [next(f"k{n}" for n in range(99) if partition_of(f"k{n}", 4) == p) for p in range(4)]
         appends = []
-        for _ in range(3):
+        for _ in range(4):
             for key in keys:
                 appends.append(asyncio.ensure_future(appender.append([fact(key)])))
                 await asyncio.sleep(0.01)
         assert len(counting.appends) == AHEAD
         counting.let_go.set()
         await asyncio.gather(*appends)
-    assert sorted(int(command.arguments[5]) for command in counting.appends) == [
-        1,
-        1,
-        1,
-        1,
-        2,
-        2,
-        2,
-        2,
-    ]
+    assert sorted(map(facts_of, counting.appends)) == [1] * AHEAD + [2, 2, 3, 3]
 
 
 async def test_batches_are_bounded(server, client):
-    async with Proxy(server.port, SCRIPTS) as proxy, appending(proxy.url) as appender:
+    async with Proxy([server.port], SCRIPTS) as proxy, appending(proxy.url) as appender:
         counting = Counting()
         counting.let_go.set()
         proxy.hooks.append(counting)
@@ -185,9 +182,9 @@ async def test_batches_are_bounded(server, client):
             counting.appends.clear()
             data = b"x" * size
             await asyncio.gather(*(appender.append([fact("k", data=data)]) for _ in range(facts)))
-            units = [int(command.arguments[5]) for command in counting.appends]
-            assert sum(units) == facts
-            assert max(units) == most
+            sizes = [facts_of(command) for command in counting.appends]
+            assert sum(sizes) == facts
+            assert max(sizes) == most
 
 
 async def test_a_stale_version_alone_is_refused(server, client):
@@ -360,21 +357,30 @@ async def append_script(client: redis.asyncio.Redis, *args: Any) -> list[Any]:
     return reply
 
 
-def unit(sequence: int, key: str, *expected: int) -> list[Any]:
-    facts = [(key, version, "T", "", f"{key}{version}") for version in expected]
-    return [sequence, len(facts), *(part for fact in facts for part in fact)]
+Unit = tuple[str, tuple[int, ...]]  # key, expected versions
+
+
+def batch(*units: Unit) -> list[Any]:
+    """Arguments behind the epoch."""
+    sizes = ",".join(str(len(expected)) for _, expected in units)
+    return ["p" * 32, "batch", 1, 0, sizes, *facts(*units)]
+
+
+def facts(*units: Unit) -> list[Any]:
+    made = [(key, version) for key, expected in units for version in expected]
+    versions = ",".join(str(version) for _, version in made)
+    return [versions, *(part for key, at in made for part in ("T", key, "", f"{key}{at}"))]
 
 
 async def test_a_batch_that_was_cut_has_the_same_outcome_for_ever(server, client):
-    batch = ["p" * 32, "batch", 1, 0, 3]
-    batch += [*unit(1, "a", 0, 1), *unit(1, "b", 0, 1, 2), *unit(1, "c", 7)]
+    args = batch(("a", (0, 1)), ("b", (0, 1, 2)), ("c", (7,)))
     head = Keys("orders", 0)["head"]
     await client.hset(head, "n", LAST_N - 3)
-    first = await append_script(client, *batch)
+    first = await append_script(client, *args)
     assert first[2:5] == [b"9007199254740990", 3, b""]
     assert b"equal or smaller" in first[5]
     await client.hset(head, mapping={"n": 2, "ms": int(first[1]) + 1000})
-    assert await append_script(client, *batch) == first
+    assert await append_script(client, *args) == first
     assert await client.xlen(Keys("orders", 0)["log"]) == 3
     versions = await client.hgetall(Keys("orders", 0)["versions"])
     assert versions == {b"a": b"2", b"b": b"1"}
@@ -383,54 +389,73 @@ async def test_a_batch_that_was_cut_has_the_same_outcome_for_ever(server, client
 async def test_units_go_on_from_where_they_were_cut(server, client):
     """Also in the middle of a unit, and also if another owner cuts other calls."""
     producer = "s.reaction/orders/0/" + "0" * 16
-    one, two, three = unit(3, "a", 0, 1), unit(5, "b", 0, 1, 2, 3), unit(9, "c", 0)
-    refused = unit(7, "d", 4)
+    settled = {
+        3: ("a", (0, 1)),
+        5: ("b", (0, 1, 2, 3)),
+        7: ("d", (4,)),
+        9: ("c", (0,)),
+        11: ("e", (0,)),
+    }
     keys = Keys("orders", 0)
 
-    async def send(*units: list[Any], predecessor: int = 0) -> list[Any]:
-        flat = [argument for one in units for argument in one]
-        return await append_script(client, producer, "units", 0, predecessor, len(units), *flat)
+    async def send(*sequences: int, predecessor: int = 0) -> list[Any]:
+        units = [settled[sequence] for sequence in sequences]
+        sizes = ",".join(f"{n}:{len(settled[n][1])}" for n in sequences)
+        return await append_script(client, producer, "units", 0, predecessor, sizes, *facts(*units))
 
     async def room(for_facts: int) -> None:
         ms = int(await client.hget(keys["head"], "ms") or 0)
         await client.hset(keys["head"], mapping={"n": LAST_N - for_facts, "ms": ms + 1000})
 
     await room(3)
-    reply = await send(one, two, refused, three)
+    reply = await send(3, 5, 7, 9)
     assert reply[3:5] == [3, b""]
     assert b"equal or smaller" in reply[5]
     assert (await client.hget(keys["producers"], producer)).partition(b"|")[2] == b"3||5:1"
     # Not forgotten by a call of those before it alone: a new owner cuts other calls.
-    assert (await send(one))[4:] == [b"", b"", 1]
+    assert (await send(3))[4:] == [b"", b"", 1]
     assert (await client.hget(keys["producers"], producer)).partition(b"|")[2] == b"3||5:1"
     # What was sent behind it does not overtake it.
-    assert await send(unit(11, "e", 0), predecessor=9) == [b"GAP", b"3"]
+    assert await send(11, predecessor=9) == [b"GAP", b"3"]
     # The versions of a unit that is begun are its own.
-    other = ["p" * 32, "batch", 1, 0, 1, *unit(1, "b", 1)]
-    assert (await append_script(client, *other))[4] == b"0:4"
+    assert (await append_script(client, *batch(("b", (1,)))))[4] == b"0:4"
 
     await room(2)
-    assert (await send(two, refused))[3:5] == [3, b""]
+    assert (await send(5, 7))[3:5] == [3, b""]
     assert (await client.hget(keys["producers"], producer)).partition(b"|")[2] == b"3||5:3"
 
     await room(100)
-    ms, first, facts, conflicts, error, skipped = (await send(one, two, refused, three))[1:]
-    assert (facts, conflicts, error, skipped) == (5, b"2:0", b"", 1)
+    ms, first, count, conflicts, error, skipped = (await send(3, 5, 7, 9))[1:]
+    assert (count, conflicts, error, skipped) == (5, b"2:0", b"", 1)
     # Counted as if the unit were in one piece: its last fact is where it is.
     entries = await client.xrange(keys["log"])
     assert entries[-2][0] == b"%b-%d" % (ms, int(first) + 3)
     assert [fields[b"data"].decode() for _, fields in entries] == [
         "a0", "a1", "b0", "b1", "b2", "b3", "c0",
     ]  # fmt: skip
-    assert (await send(one, two, refused, three))[3:] == [0, b"2:0", b"", 4]
+    assert (await send(3, 5, 7, 9))[3:] == [0, b"2:0", b"", 4]
     versions = await client.hgetall(keys["versions"])
     assert versions == {b"a": b"2", b"b": b"4", b"c": b"1"}
 
 
-@pytest.mark.parametrize("at", range(6))
-async def test_malformed_numbers_are_refused_before_anything_is_written(server, client, at):
-    args: list[Any] = ["p" * 32, "batch", 1, 0, 2, *unit(1, "a", 0), *unit(1, "b", 0)]
-    at = (2, 3, 4, 5, 6, 15)[at]  # sequence, predecessor, units; unit, facts; expected version
+@pytest.mark.parametrize(
+    ("at", "mode", "text"),
+    [
+        (2, "batch", "{}"),  # sequence
+        (3, "batch", "{}"),  # predecessor
+        (4, "batch", "1,{}"),  # facts of a unit
+        (4, "units", "1:1,{}:1"),  # its sequence
+        (4, "units", "1:{},2:1"),
+        (5, "batch", "0,{}"),  # expected version
+    ],
+)
+async def test_malformed_numbers_are_refused_before_anything_is_written(
+    server, client, at, mode, text
+):
+    args = batch(("a", (0,)), ("b", (0,)))
+    args[1] = mode
+    if mode == "units":
+        args[4] = "1:1,2:1"
     for bad in (
         "-1",
         "1.5",
@@ -445,21 +470,33 @@ async def test_malformed_numbers_are_refused_before_anything_is_written(server, 
         "9" * 400,
     ):
         with pytest.raises(redis.exceptions.ResponseError, match=r"append: .* is '"):
-            await append_script(client, *args[:at], bad, *args[at + 1 :])
+            await append_script(client, *args[:at], text.format(bad), *args[at + 1 :])
     assert await client.keys() == [Keys("orders", 0)["head"].encode()]
     assert await client.hgetall(Keys("orders", 0)["head"]) == {
         b"epoch": b"0" * 16, b"n": b"0", b"ms": b"0",
     }  # fmt: skip
 
 
+ONE = facts(("a", (0,)))
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["p", "other", 1, 0, 1, *unit(1, "a", 0)], "there is no such mode"),
-        (["p", "batch", 1, 0, 2, *unit(1, "a", 0)], "sequence of unit 2 is absent"),
-        (["p", "batch", 1, 0, 1, *unit(1, "a", 0), 1], "14 arguments, 13 expected"),
-        (["p", "units", 0, 0, 2, *unit(5, "a", 0), *unit(5, "b", 0)], "sequences do not rise"),
-        (["p", "units", 0, 0, 1, *unit(0, "a", 0)], "sequences do not rise"),
+        (["p", "other", 1, 0, "", *ONE], "there is no such mode"),
+        (["p", "batch", 1], "predecessor is absent"),
+        (["p", "batch", 1, 0], "5 arguments are not of whole facts"),
+        (["p", "batch", 1, 0, "", *ONE, "T"], "12 arguments are not of whole facts"),
+        (["p", "batch", 1, 0, "", *ONE, "T", "k", ""], "14 arguments are not of whole facts"),
+        (["p", "batch", 1, 0, "2", *ONE], "units of 2 facts, 1 there"),
+        (["p", "batch", 1, 0, "1", *ONE, *ONE[1:]], "1 versions, 2 facts there"),
+        (["p", "batch", 1, 0, "1", "0,0", *ONE[1:]], "2 versions, 1 facts there"),
+        (["p", "batch", 1, 0, "1", "", *ONE[1:], *ONE[1:]], "units of 1 facts, 2 there"),
+        (["p", "batch", 1, 0, "1,", *ONE], "number of facts of unit 2 is ''"),
+        (["p", "units", 0, 0, "", *ONE], "sequence of unit 1 is absent"),
+        (["p", "units", 0, 0, "1", *ONE], "sequence of unit 1 is absent"),
+        (["p", "units", 0, 0, "5:1,5:1", *facts(("a", (0, 1)))], "sequences do not rise"),
+        (["p", "units", 0, 0, "0:1", *ONE], "sequences do not rise"),
     ],
 )
 async def test_a_malformed_call_is_refused(server, client, args, message):
@@ -477,7 +514,7 @@ async def test_a_batch_that_may_have_been_forgotten_is_not_appended_again(server
         names = await client.hkeys(producers)
         await client.hdel(producers, *(name for name in names if name != b"_"))
 
-    async with Proxy(server.port, SCRIPTS) as proxy, appending(proxy.url, alarms=alarms) as its:
+    async with Proxy([server.port], SCRIPTS) as proxy, appending(proxy.url, alarms=alarms) as its:
         await its.append([fact("k")])
         trap = asyncio.create_task(proxy.spring(Trap(lambda sent: sent.name == "append", forget)))
         await asyncio.sleep(0)
@@ -526,7 +563,7 @@ async def test_what_follows_a_refused_batch_may_be_in_the_log_if_that_one_was_se
     with servers.start() as server:
         async with (
             redis.asyncio.Redis.from_url(server.url, protocol=2) as client,
-            Proxy(server.port, SCRIPTS) as proxy,
+            Proxy([server.port], SCRIPTS) as proxy,
             appending(proxy.url) as appender,
         ):
             late = LateBatch(client)
@@ -575,10 +612,33 @@ async def test_a_rolled_back_log_is_reported_and_takes_new_facts(server, client)
     assert "was rolled back: batch 1 was acknowledged, the last one there is 0" in alarms[0]
 
 
+@pytest.mark.parametrize(
+    ("gone", "advice"),
+    [
+        ((2, 3), "look for them in a replica"),
+        (
+            (1, 2, 3),
+            "look for them, and for earlier ones that are remembered no more, in a replica",
+        ),
+    ],
+)
+async def test_lost_facts_are_named_as_far_as_they_are_remembered(server, client, gone, advice):
+    alarms = Alarms()
+    async with appending(server.url, alarms=alarms) as appender:
+        positions = [await appender.append([fact("k")]) for _ in range(3)]
+        lost = [each for each in positions if each.n in gone]
+        log = f"{{orders/{lost[0].partition}}}:log"
+        await client.xdel(log, *(f"{each.ms}-{each.n}" for each in lost))
+        await client.client_kill_filter(_type="normal", skipme=True)
+        await appender.append([fact("k")])
+    (alarm,) = alarms
+    assert f"{len(gone)} are lost: {', '.join(map(str, lost))}; {advice}" in alarm
+
+
 async def test_a_producer_forgotten_because_it_was_idle_is_no_roll_back(
     server, client, monkeypatch
 ):
-    monkeypatch.setattr("factfold_chassis.log.append.IDLE", 0.0)
+    monkeypatch.setattr("factfold_chassis.log.sender.IDLE", 0.0)
     alarms = Alarms()
     async with appending(server.url, alarms=alarms) as appender:
         await appender.append([fact("k")])
@@ -693,9 +753,12 @@ async def test_producers_idle_for_a_week_are_forgotten_and_those_of_reactions_ar
                 "svc.group/orders/0/e/1-1": "1000|1||",  # of a dead letter
             },
         )
-        for _ in range(50):
+        left = {b"old"}
+        for _ in range(1000):  # one call in 16 looks, by the clock
+            if b"old" not in left:
+                break
             await appender.append([fact("k")])
-        left = await client.hkeys(producers)
+            left = set(await client.hkeys(producers))
     assert b"old" not in left
     assert b"svc.group/orders/0/e/1-1" not in left
     assert b"svc.group/orders/0/e" in left

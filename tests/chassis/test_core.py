@@ -291,7 +291,7 @@ class Late(Hook):
 async def test_a_repeated_command_waits_for_what_the_view_has_not_seen(server, shop, bank):
     service = Shop(shop, bank)
     async with (
-        Proxy(server.port, SCRIPTS) as proxy,
+        Proxy([server.port], SCRIPTS) as proxy,
         running(service.core(server.url)) as one,
         running(service.core(proxy.url)) as two,
     ):
@@ -360,7 +360,7 @@ async def test_a_position_not_reached_and_one_of_another_epoch(server, shop, ban
             await core.at_least(other, 0.1)
         with pytest.raises(FailedPrecondition, match="has no view of stream elsewhere"):
             await core.at_least(f"elsewhere/0@{'0' * 16}:1-1", 0.1)
-        for text in ("nonsense", f"{done.position}\n", str(done.position).replace("0", "\u0660")):
+        for text in ("nonsense", f"{done.position}\n", str(done.position).replace("1", "\u0661")):
             with pytest.raises(InvalidRequest, match="is no position"):
                 await core.at_least(text, 0.1)
 
@@ -610,7 +610,7 @@ async def test_a_reaction_appends_once_per_fact_and_in_key_order(server, shop, b
         for i in range(100):
             await place(core, shop.OrderPlaced(id=f"k{i}", name=f"n{i}"))
         await eventually(lambda: len(core.query().rows(service.orders)) == 200)
-        await eventually(lambda: all(lag == 0 for r in core._reactions for *_, lag in r.lag()))
+        await eventually(lambda: core._reactions[0].committed == 200)
     async with redis.asyncio.Redis.from_url(server.url, protocol=2) as client:
         for partition in range(4):
             (group,) = await client.xinfo_groups(f"{{orders/{partition}}}:log")
@@ -759,7 +759,8 @@ async def test_a_reaction_does_not_read_a_view_that_has_begun_anew(server, clien
         await asyncio.sleep(0.3)
         assert len(seen) == 1
         for key, value in backup.items():
-            await client.restore(key, 0, value)
+            # A view may have written its cursor before it noticed.
+            await client.restore(key, 0, value, replace=True)
         await eventually(lambda: seen == [payment, payment])
 
 
@@ -933,9 +934,8 @@ async def test_an_entry_that_no_appender_wrote_is_a_refusal(server, client, shop
         await eventually(lambda: not core.ready)
         assert core.status == (
             f"view shop cannot be complete: stream orders, partition {partition}: "
-            f"no appender wrote the entry {written.decode()}"
+            f"no appender wrote the entry {written.decode()}; remove it with XDEL and restart"
         )
-        assert "remove it with XDEL and restart" in caplog.text
         await asyncio.sleep(0.5)
         assert caplog.text.count("view shop cannot be complete") == 1
         assert core.query().rows(service.orders).get("k").name == "tea"
@@ -1276,12 +1276,12 @@ async def test_commands_that_all_come_again_share_few_connections(server, shop, 
         real, present, most = core.redis.link, 0, 0
 
         @asynccontextmanager
-        async def counted() -> AsyncIterator[Any]:
+        async def counted(*keys: str) -> AsyncIterator[Any]:
             nonlocal present, most
             present += 1
             most = max(most, present)
             try:
-                async with real() as link:
+                async with real(*keys) as link:
                     yield link
             finally:
                 present -= 1

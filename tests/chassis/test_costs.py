@@ -20,12 +20,13 @@ from test_core import Shop, eventually, place, running
 from test_server import GET, bench
 
 import factfold_chassis
+from factfold.v1.fact_pb2 import FactMeta
 from factfold_chassis.contract import Contract
 from factfold_chassis.core import Core
 from factfold_chassis.facts import Entry, new_meta, partition_of
 from factfold_chassis.log.lane import MAX_BATCH_FACTS
-from factfold_chassis.log.link import Redis
 from factfold_chassis.log.read import Reader
+from factfold_chassis.log.redis import Redis
 from factfold_chassis.log.streams import Head, read_head
 from factfold_chassis.reactions.declare import Append, reaction
 from factfold_chassis.settings import Settings
@@ -38,8 +39,9 @@ CHASSIS = str(Path(factfold_chassis.__file__).parent)
 # At most; of facts that the tests below make.
 PER_FOLDED_FACT, PER_REMEMBERED_FACT, PER_APPENDED_FACT = 14.5, 0.3, 34.0
 PER_ANSWERED_FACT, PER_QUERY = 185.0, 38.0
-# Of the append script: the head is read and written, the producer as well, and two are looked at.
-PER_BATCH = {"evalsha": 1, "hmget": 1, "hget": 1, "time": 1, "hset": 2, "hrandfield": 1}
+# Of the append script: the head is read and written, the producer as well; now and then some others
+# are looked at.
+PER_BATCH = {"evalsha": 1, "hmget": 1, "hget": 1, "time": 1, "hset": 2}
 
 
 @asynccontextmanager
@@ -58,6 +60,7 @@ async def commands(client: redis.asyncio.Redis) -> AsyncIterator[Counter[str]]:
         "client",
         "client|setinfo",
         "select",
+        "hrandfield",  # one call in 16 looks at idle producers, by the clock
     ):
         del found[name]
 
@@ -85,10 +88,10 @@ async def test_an_append_is_one_call_of_the_script(server, client):
     async with appending(server.url) as appender:
         await appender.append([fact("k")])  # connected
         async with commands(client) as found:
-            for _ in range(10):
+            for _ in range(16):
                 await appender.append([fact("k")])
-    assert found == Counter({name: 10 * count for name, count in PER_BATCH.items()}) + Counter(
-        xadd=10
+    assert found == Counter({name: 16 * count for name, count in PER_BATCH.items()}) + Counter(
+        xadd=16
     )
 
 
@@ -176,8 +179,15 @@ def test_calls_per_folded_fact(shop, bank, entries):
     assert found.total() / 1000 <= PER_FOLDED_FACT, found.most_common(30)
 
 
-def test_calls_per_remembered_fact(shop, entries):
-    """Of what an owner does beside folding, for facts without a request id."""
+@pytest.mark.parametrize(
+    "moment", [1_764_000_000_000_000_000, int.from_bytes(b"\x18" + b"\x4a" * 7)]
+)
+def test_calls_per_remembered_fact(shop, entries, moment):
+    """Of what an owner does beside folding, for facts without a request id, at any time of day."""
+    for _, fields in entries:
+        meta = FactMeta.FromString(fields[5])
+        meta.time_unix_nano = moment
+        fields[5] = meta.SerializeToString()
     journal = Journal()
     with calls() as found:
         journal.take("orders", 0, entries, 1)
@@ -211,7 +221,7 @@ async def test_a_reaction_settles_appends_and_commits_by_the_hundred(server, cli
         with calls() as called:
             async with running(core):
                 (engine,) = core._reactions
-                await eventually(lambda: not sum(behind for _, _, behind in engine.lag()))
+                await eventually(lambda: engine.committed == 1000)
     assert found["xadd"] == 1000
     # Four partitions of some 250 facts: in four batches each, with up to six calls a batch.
     assert found["evalsha"] <= 4 * 4 * 6 + 40, found

@@ -175,7 +175,7 @@ async def test_pauses_grow_to_a_bound_and_differ(desk, monkeypatch):
 
 async def test_only_its_key_waits_and_is_then_answered_in_order(desk, quick):
     desk.answer = failing(A)
-    async with desk.running() as core:
+    async with desk.running(reaction_attempts=1000) as core:
         await desk.pay(core, A, 1, 2, 3)
         await desk.pay(core, B, 1, 2, 3)
         await eventually(lambda: desk.position() == 6)
@@ -192,25 +192,31 @@ async def test_only_its_key_waits_and_is_then_answered_in_order(desk, quick):
         await eventually(lambda: desk.tries[-1] == (A, 5))
         of_a = [amount for key, amount in desk.tries if key == A]
         assert of_a[of_a.index(2) - 1 :] == [1, 2, 3, 4, 5]
-        assert desk.position() == 8
+        await eventually(lambda: desk.position() == 8)  # it follows the answer
     assert set(desk.log.hkeys(desk.keys("dead-keys")[0])) == {b"_"}
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
 async def test_a_fact_is_given_up_after_so_many_tries(desk, quick, attempts):
     desk.answer = failing(A)
+    counted: list[tuple[str, str]] = []
     async with desk.running(reaction_attempts=attempts) as core:
+        core.telemetry.count = lambda name, *_, reaction: counted.append((name, reaction))
         await desk.pay(core, A, 1, 2)
         await eventually(lambda: desk.states() == {1: DEAD, 2: HELD})
         await asyncio.sleep(0.3)
         assert desk.tries == [(A, 1)] * attempts
         assert desk.letter(1).attempts == attempts
+        assert counted == [
+            *[("factfold.reaction.errors", "book")] * attempts,
+            ("factfold.reaction.given_up", "book"),
+        ]
         await desk.pay(core, B, 1)
         await eventually(lambda: desk.tries[-1] == (B, 1))
         assert desk.states() == {1: DEAD, 2: HELD}
 
 
-async def test_what_cannot_be_read_is_dead_at_once_with_its_whole_entry(desk, quick):
+async def test_what_cannot_be_read_is_dead_at_once_with_its_whole_entry(desk, quick, caplog):
     good = FactMeta(id=bytes(16)).SerializeToString()
     name = b"bank.v1.PaymentMade"
     data = desk.bank.PaymentMade(order_id=A, amount=1).SerializeToString()
@@ -234,6 +240,8 @@ async def test_what_cannot_be_read_is_dead_at_once_with_its_whole_entry(desk, qu
         assert desk.states() == dict(
             zip(ns, [DEAD, DEAD, DEAD, HELD, DEAD, HELD, HELD], strict=True)
         )
+        # Said once the owner has heard of its commit, which Redis knows before.
+        await eventually(lambda: caplog.text.count("reaction desk.book gives up on fact") == 4)
         for n, entry in zip(ns, entries, strict=True):
             letter = desk.letter(n)
             assert list(letter.fields) == [part for field in entry for part in field]
@@ -510,7 +518,7 @@ async def test_many_requests_at_once_do_not_disturb_the_owner(desk, quick, what)
 async def test_a_letter_that_is_discarded_while_its_turn_comes(desk, server, quick):
     keys = [key for key in map(str, range(100)) if partition_of(key, 2) == 0][:5]
     desk.answer = failing(*keys)
-    async with Proxy(server.port, SCRIPTS) as proxy, desk.running(url=proxy.url) as core:
+    async with Proxy([server.port], SCRIPTS) as proxy, desk.running(url=proxy.url) as core:
         for key in keys:
             await desk.pay(core, key, 1)
         await eventually(lambda: list(desk.states().values()) == [RETRYING] * 5)
@@ -720,7 +728,7 @@ async def test_a_redrive_that_is_cut_is_finished_and_answered_once(desk, server,
     at = {"change": ("letters", 2), "append": ("append", 2), "drop": ("letters", 3)}
     name, nth = at[step]
     async with (
-        Proxy(server.port, SCRIPTS) as proxy,
+        Proxy([server.port], SCRIPTS) as proxy,
         desk.running(url=proxy.url, reaction_attempts=1) as core,
     ):
         await dead(desk, core, 1, 2)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from factfold_chassis.log.link import LinkLost, Redis
+from factfold_chassis.log.link import LinkLost
+from factfold_chassis.log.redis import Redis
 from factfold_chassis.testing import redis_server as servers
 
 

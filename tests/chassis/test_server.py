@@ -29,7 +29,7 @@ from factfold_chassis.errors import (
     PositionNotReached,
     SettingsError,
 )
-from factfold_chassis.server import Server
+from factfold_chassis.server import ALIVE, Server
 from factfold_chassis.settings import Settings
 from factfold_chassis.telemetry import Telemetry
 
@@ -235,6 +235,16 @@ async def test_health_says_from_the_first_moment_that_it_is_not_ready() -> None:
             await asyncio.sleep(0.01)
         b.core.becomes("")
         await eventually(b.health, health_pb2.HealthCheckResponse.SERVING)
+
+
+async def test_a_process_that_answers_is_alive_ready_or_not() -> None:
+    async with bench(waits="waiting for stream orders") as b:
+        assert await b.health(ALIVE) == health_pb2.HealthCheckResponse.SERVING
+        b.core.becomes("")
+        await eventually(b.health, health_pb2.HealthCheckResponse.SERVING)
+        b.core.becomes("rebuilding")
+        await eventually(b.health, health_pb2.HealthCheckResponse.NOT_SERVING)
+        assert await b.health(ALIVE) == health_pb2.HealthCheckResponse.SERVING
 
 
 async def eventually(read: Callable[[], Any], wanted: Any) -> None:

@@ -117,7 +117,8 @@ def copied(original: Reaction) -> Reaction:
         ),
         (
             (light_lamp, get_lamp, watch_lamps, named("get_lump", other)),
-            "the handler get_lump answers no RPC: name it after one of the contract's",
+            "the handler get_lump answers no RPC: name it after one of the contract's, "
+            "or if protos/ has it, make the stubs anew: `python hatch_build.py`",
         ),
         (
             (light_lamp, watch_lamps, named("get_lamp", changing)),

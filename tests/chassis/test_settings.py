@@ -118,7 +118,19 @@ def test_refusals_say_what_to_do(name: str, value: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://h", "redis:///0", "redis://:pa/ss@host", "redis://:1/ss@host", "unix://:p/w@/sock"],
+    [
+        "http://h",
+        "redis:///0",
+        "redis://:pa/ss@host",
+        "redis://:1/ss@host",
+        "unix://:p/w@/sock",
+        "redis://h?socket_timeout=x",
+        "redis+cluster://h?db=3",
+        "redis+cluster://h?foo=a",
+        "redis://h?sentinel_password=a",
+        "unix:///sock?foo=a",
+        "redis+sentinel://h/facts?sentinel_passwort=a",
+    ],
 )
 def test_a_url_that_cannot_be_read_is_refused_without_being_shown(url: str) -> None:
     with pytest.raises(SettingsError, match="FACTFOLD_REDIS_URL cannot be used") as refusal:

@@ -22,9 +22,11 @@ from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
 from factfold.v1.fact_pb2 import FactMeta
 from factfold_chassis.errors import NotFound, SettingsError
-from factfold_chassis.telemetry import Telemetry, export
+from factfold_chassis.log.read import Lag
+from factfold_chassis.telemetry import Telemetry
 from factfold_chassis.telemetry.context import from_metadata, to_metadata
 from factfold_chassis.telemetry.encode import encode
+from factfold_chassis.telemetry.resource import resource_of
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = [("traceparent", f"00-{TRACE}-{SPAN}-01"), ("tracestate", "a=1,b=2")]
@@ -278,8 +280,8 @@ def test_a_later_version_of_traceparent_may_be_longer() -> None:
 def test_metrics_by_their_standard_names() -> None:
     reader = InMemoryMetricReader()
     telemetry = Telemetry(meter_provider=MeterProvider([reader]))
-    telemetry.lag("view", "orders", lambda: [("orders", 0, 7)])
-    telemetry.lag("reaction", "announce", lambda: [("orders", 1, 2)])
+    telemetry.lag("view", "orders", lambda: [Lag("orders", 0, 7, 1.5)])
+    telemetry.lag("reaction", "announce", lambda: [Lag("orders", 1, 2, None)])
     for _ in range(2):
         telemetry.count("factfold.log.alarms", kind="gap")
     call = telemetry.server_call(METHOD, [])
@@ -319,6 +321,8 @@ def test_metrics_by_their_standard_names() -> None:
         }
     ]
     assert found["factfold.reaction.lag"][0] == "{fact}"
+    assert found["factfold.view.delay"] == ("s", found["factfold.view.lag"][1])
+    assert "factfold.reaction.delay" not in found  # nothing is known of it
     assert found["factfold.log.alarms"][1] == [{"kind": "gap"}]
 
 
@@ -334,7 +338,7 @@ def test_each_of_several_processes_is_an_instance_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def instance(process: int | None) -> str:
-        return str(export.resource_of("orders", process).attributes["service.instance.id"])
+        return str(resource_of("orders", process).attributes["service.instance.id"])
 
     assert instance(None) != instance(None)
     assert instance(1) != instance(1)

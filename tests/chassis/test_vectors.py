@@ -21,8 +21,8 @@ from factfold_chassis.facts import (
     split_id,
 )
 from factfold_chassis.ids import derived_id
-from factfold_chassis.log.link import Redis
-from factfold_chassis.log.read import START, Anchor
+from factfold_chassis.log.read import Anchor
+from factfold_chassis.log.redis import Redis
 from factfold_chassis.log.scripts import Script
 from factfold_chassis.reactions.ownership import chosen
 from factfold_chassis.reactions.tenure import Group
@@ -96,7 +96,7 @@ def test_dead_letters(case: Any) -> None:
     assert str(fact.n) == case["dead"]["field"]
     assert fact.raw_key.hex() == case["dead-keys"]["field"]
     group = Group("shipments.ship", "orders", 1, "00c0ffee00c0ffee", own=False)
-    assert f"{group.producer}/{letter.entry_id.decode()}" == case["producer"]
+    assert f"{group.producer(group.epoch)}/{letter.entry_id.decode()}" == case["producer"]
 
 
 @pytest.mark.parametrize("case", cases("outcomes"), ids=lambda case: case["name"])
@@ -131,7 +131,8 @@ async def test_cursors(
     if (at := case["from"]) is not None:
         keeper._again = {place: (at["epoch"], Anchor(int(at["ms"]), int(at["n"])))}
     monkeypatch.setattr(time, "time_ns", lambda: int(case["time"]) * 1_000_000)
-    await keeper.mark({place: (case["epoch"], START)})
+    present = Anchor(int(case["present"]["ms"]), int(case["present"]["n"]))
+    await keeper.cursors.mark({place: (case["epoch"], present)})
     assert await client.hgetall(case["key"]) == {
         b"_": b"1",
         case["instance"].encode(): case["value"].encode(),

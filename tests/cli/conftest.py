@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from topologies import Cluster, Sentinels
 
 from .running import FACTFOLD, Command
 
@@ -20,6 +21,19 @@ def factfold() -> Iterator[Callable[..., Command]]:
     yield start
     for command in started:
         command.send(signal.SIGTERM)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Three masters with a replica each; a test leaves it as it was, but for its facts."""
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def sentinels() -> Iterator[Sentinels]:
+    with Sentinels(replicas=1) as sentinels:
+        yield sentinels
 
 
 @pytest.fixture

@@ -15,7 +15,15 @@ EPOCH = "00112233aabbccdd"
 CAUSE = uuid.UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 
 
-def script(log: redis.Redis, name: str, keys: Sequence[str], *args: Any) -> Any:
+def client(url: str) -> Any:
+    """Of one server, or of a cluster."""
+    if "+cluster" not in url:
+        return redis.Redis.from_url(url, protocol=2)
+    host, port = url.partition("://")[2].split(",")[0].split(":")
+    return redis.RedisCluster(host, int(port), protocol=2)
+
+
+def script(log: Any, name: str, keys: Sequence[str], *args: Any) -> Any:
     return log.eval((LUA / f"{name}.lua").read_text(), len(keys), *keys, *args)
 
 
@@ -25,7 +33,7 @@ class Owner:
     def __init__(
         self, url: str, group: str, stream: str = "orders", partition: int = 2, count: int = 4
     ) -> None:
-        self.log = redis.Redis.from_url(url, protocol=2)
+        self.log = client(url)
         self.group = group
         self.place = f"{stream}/{partition}"
         script(self.log, "create", self._stream_keys(), count, EPOCH)
@@ -55,7 +63,7 @@ class Owner:
         }
         given = FactMeta(**(known | meta)).SerializeToString()
         sequence = int(self.log.hget(f"{{{self.place}}}:head", "n") or 0)
-        args = ["batch", sequence + 1, sequence, 1, 0, 1, key, "", type, given, data]
+        args = ["batch", sequence + 1, sequence, "", "", type, key, given, data]
         reply = script(self.log, "append", self._stream_keys(), EPOCH, "producer", *args)
         assert reply[0] == b"OK", reply
         return int(reply[2])
@@ -77,10 +85,13 @@ class Owner:
 
     def entries(self, n: int) -> list[tuple[bytes, list[bytes]]]:
         """The entry of fact `n`, raw."""
-        connection: Any = self.log.connection_pool.get_connection()
-        connection.send_command("XRANGE", f"{{{self.place}}}:log", "-", "+")
+        key, server = f"{{{self.place}}}:log", self.log
+        if isinstance(server, redis.RedisCluster):
+            server = server.get_redis_connection(server.get_node_from_key(key))
+        connection: Any = server.connection_pool.get_connection()
+        connection.send_command("XRANGE", key, "-", "+")
         entries = connection.read_response(disable_decoding=True)
-        self.log.connection_pool.release(connection)
+        server.connection_pool.release(connection)
         return [(id, fields) for id, fields in entries if id.endswith(b"-%d" % n)]
 
     def letter(self, n: int) -> DeadLetter | None:

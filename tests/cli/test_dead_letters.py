@@ -330,8 +330,10 @@ def test_no_error_shows_a_password(server: redis_server.RedisServer, run: Run) -
     assert " refuses this user: " in done.stderr
     assert "secret" not in done.stderr
     rule = (
-        "factfold: the log's URL must be redis://[user:password@]host:port/db, special characters "
-        "of the password percent-encoded\n"
+        "factfold: the log's URL must be redis://[user:password@]host:port/db, "
+        "redis+cluster://host:port,host:port or redis+sentinel://host:port,host:port/name, "
+        "special characters of the password percent-encoded, with no option that redis-py does "
+        "not know\n"
     )
     for wrong in (
         "redis://me:sec/ret@localhost",

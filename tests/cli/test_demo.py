@@ -1,6 +1,7 @@
 """The demo as a user runs it: two services made, run and called, and the traces that come of it."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from go_tools import go
 
 from .running import FACTFOLD, Command, children, ends, plain_environment
 
@@ -43,12 +45,30 @@ def called(method: str, service: str, *below: Tree) -> Tree:
     return (f"CLIENT {method} (factfold-demo)", [server])
 
 
+def with_old_go(folder: Path) -> dict[str, str]:
+    """The environment with a `go` in front that is too old."""
+    old = folder / "go"
+    old.write_text("#!/bin/sh\necho go1.25.9\n")
+    old.chmod(0o755)
+    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="module", params=["go", "python"])
+def second(request: pytest.FixtureRequest) -> str:
+    """The language of the second service."""
+    language: str = request.param
+    if language == "go":
+        go()
+    return language
+
+
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+def demo(second: str, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    old = with_old_go(tmp_path_factory.mktemp("old")) if second == "python" else {}
     return subprocess.run(
         [*FACTFOLD, "demo", "--exit", "--json"],
         cwd=tmp_path_factory.mktemp("elsewhere"),
-        env=plain_environment(),
+        env=plain_environment() | old,
         capture_output=True,
         text=True,
         check=False,
@@ -71,7 +91,10 @@ def test_every_trace_is_whole(demo: subprocess.CompletedProcess[str]) -> None:
                         [
                             (
                                 "PRODUCER send shipments (shipments)",
-                                [("CONSUMER process shipments (shipments)", [])],
+                                [
+                                    ("CONSUMER process shipments (orders)", []),
+                                    ("CONSUMER process shipments (shipments)", []),
+                                ],
                             )
                         ],
                     ),
@@ -88,11 +111,30 @@ def test_every_trace_is_whole(demo: subprocess.CompletedProcess[str]) -> None:
 def test_processing_is_linked_to_the_send_span(demo: subprocess.CompletedProcess[str]) -> None:
     created = json.loads(demo.stdout)["traces"][0]
     consumers = [span for span in created["spans"] if span["kind"] == "CONSUMER"]
-    assert len(consumers) == 3
+    assert len(consumers) == 4
     for span in consumers:
         assert span["links"] == [
             {"trace_id": created["trace_id"], "span_id": span["parent_span_id"]}
         ]
+
+
+def test_no_span_begins_before_its_parent(demo: subprocess.CompletedProcess[str]) -> None:
+    for trace in json.loads(demo.stdout)["traces"]:
+        begun = {span["span_id"]: span["start_unix_nano"] for span in trace["spans"]}
+        assert list(begun.values()) == sorted(begun.values())
+        for span in trace["spans"]:
+            assert begun.get(span["parent_span_id"], 0) <= span["start_unix_nano"]
+
+
+def test_spans_of_one_kind_have_the_same_attributes_in_both_services(
+    demo: subprocess.CompletedProcess[str],
+) -> None:
+    names: dict[tuple[str, str], set[tuple[str, ...]]] = {}
+    for trace in json.loads(demo.stdout)["traces"]:
+        for span in trace["spans"]:
+            kind = (span["kind"], span["name"].partition(" ")[0] if " " in span["name"] else "")
+            names.setdefault(kind, set()).add(tuple(sorted(span["attributes"])))
+    assert {kind: len(found) for kind, found in names.items()} == dict.fromkeys(names, 1)
 
 
 def test_document_has_the_fields_of_each_span(demo: subprocess.CompletedProcess[str]) -> None:
@@ -121,12 +163,15 @@ def test_document_has_the_fields_of_each_span(demo: subprocess.CompletedProcess[
 
 
 def test_the_rest_is_on_stderr_and_shows_what_was_typed(
-    demo: subprocess.CompletedProcess[str],
+    demo: subprocess.CompletedProcess[str], second: str
 ) -> None:
     lines = demo.stderr.splitlines()
+    without = "no Go 1.26 or newer is on PATH: both services are in Python"
+    assert (without in lines) is (second == "python")
     for line in (
         "$ factfold new orders --language python --no-input",
-        "$ factfold new shipments --language python --no-input --subscribe orders",
+        f"$ factfold new shipments --language {second} --no-input --subscribe orders",
+        "orders$ factfold add subscription ../shipments",
         "preparing orders, shipments",
     ):
         assert line in lines

@@ -7,14 +7,14 @@ from factfold_cli.discovery import ServiceFolder, discover
 from factfold_cli.errors import Refused
 
 
-def repository(path: Path, name: str) -> None:
+def repository(path: Path, name: str, language: str = "python") -> None:
     (path / ".factfold").mkdir(parents=True)
     manifest = {
         "answers": {"service_slug": name},
         "files": {},
         "format": 1,
         "generator": "0",
-        "language": "python",
+        "language": language,
         "subscriptions": [],
     }
     (path / ".factfold" / "manifest.json").write_text(json.dumps(manifest))
@@ -22,13 +22,13 @@ def repository(path: Path, name: str) -> None:
 
 def test_services_are_found_in_and_below_folders_by_name(tmp_path: Path) -> None:
     repository(tmp_path / "b" / "orders", "orders")
-    repository(tmp_path / "a", "shipments")
+    repository(tmp_path / "a", "shipments", "go")
     repository(tmp_path / "a" / "inside", "inside")
     repository(tmp_path / ".hidden", "hidden")
     repository(tmp_path / "node_modules", "foreign")
     found = [
         ServiceFolder("orders", tmp_path / "b" / "orders", "python"),
-        ServiceFolder("shipments", tmp_path / "a", "python"),
+        ServiceFolder("shipments", tmp_path / "a", "go"),
     ]
     assert discover([tmp_path]) == found
     assert discover([tmp_path / "b" / "orders", tmp_path]) == found

@@ -6,6 +6,7 @@ from pathlib import Path
 from subprocess import run
 
 import pytest
+from go_tools import go
 
 from factfold_cli import redis_server
 from factfold_cli.demo_calls import Client
@@ -93,6 +94,44 @@ def test_changes_restart_the_service_that_changed(
     assert "class Half" in stubs.read_text()
     assert len([line for line in command.lines if line.startswith("shipments | 127")]) <= 3
     assert command.send(signal.SIGINT) == 0
+
+
+def test_service_in_go_is_built_answers_restarts_and_ends_with_its_parent(
+    factfold: Callable[..., Command], tmp_path: Path
+) -> None:
+    go()
+    new = [*FACTFOLD, "new", "orders", "--language", "go", "--no-input"]
+    run(new, cwd=tmp_path, check=True, capture_output=True)
+    orders = tmp_path / "orders"
+    command = factfold("up", "--watch", "--traces", str(tmp_path))
+    client = Client(command.ready("orders"), TraceStore())
+    made = client.call("CreateOrder", {"request_id": "one", "name": "Tea"})
+    got = client.call("GetOrder", {"id": made.fields["id"]}, made.position)
+    assert got.fields["item"]["name"] == "Tea"
+    client.close()
+    command.line(f"trace {made.trace_id}")
+    command.line("announced")
+
+    handler = orders / "internal" / "handlers" / "getorder.go"
+    text = handler.read_text()
+    handler.write_text(text + "\nvar half int = one\nvar more int = two\n")
+    command.line("orders: it was not built: internal/handlers/getorder.go:")
+    assert not [line for line in command.lines if "undefined: two" in line]
+    handler.write_text(text + "\n")
+    command.ready("orders", count=2)
+
+    contract = orders / "protos" / "acme" / "orders" / "v1" / "contract.proto"
+    text = contract.read_text()
+    contract.write_text(text + "message Half {\n")
+    command.line("orders: no stubs were made: acme/orders/v1/contract.proto:")
+    contract.write_text(text + "message Half {}\n")
+    command.ready("orders", count=3)
+    stubs = orders / "gen" / "acme" / "orders" / "v1" / "contract.pb.go"
+    assert "type Half struct" in stubs.read_text()
+
+    below = children(command.pid)
+    command.send(signal.SIGKILL)
+    assert all(map(ends, below))
 
 
 def test_service_that_cannot_start_ends_it(

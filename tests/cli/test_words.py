@@ -46,7 +46,11 @@ def test_words_that_are_like_others_are_named(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (2, "", f"factfold: {said}\n")
 
 
-@pytest.mark.parametrize("words", [("dead-letters", "list"), ("stream", "recreate")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [("dead-letters", "list"), ("stream", "recreate"), ("tail",), ("doctor",)],
+    ids=" ".join,
+)
 def test_help_names_all_that_says_which_log(words: tuple[str, ...], tmp_path: Path) -> None:
     text = " ".join(piped(*words, "--help", at=tmp_path).stdout.split())
     assert (

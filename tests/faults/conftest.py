@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from . import servers
-from .probe import Made, compile_stubs, make
+from .probe import Made, compile_stubs, make, tables
 from .row import Line, Row, markdown
 
 LINES = pytest.StashKey[list[Line]]()
@@ -21,19 +21,22 @@ LONGEST = 300.0  # seconds: a row that hangs must not hold up the others
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "row" in metafunc.fixturenames:
+        if (language := metafunc.config.getoption("--language")) not in tables():
+            raise pytest.UsageError(f"languages.toml has no row {language}")
         asked = metafunc.config.getoption("--server")
         if mark := metafunc.definition.get_closest_marker("servers"):
             asked = mark.args[0] if asked in ("default", "all", mark.args[0]) else ""
-        found = servers.kinds(asked)
+        mark = metafunc.definition.get_closest_marker("topology")
+        found = servers.kinds(asked, mark.args[0] if mark else "")
         names = [kind if isinstance(kind, str) else kind.name for kind in found]
         metafunc.parametrize("kind", found, ids=names, scope="session")
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The probe, rendered and built once."""
     compile_stubs(tmp_path_factory.mktemp("stubs"))
-    return make("python", tmp_path_factory.mktemp("probe"))
+    return make(pytestconfig.getoption("--language"), tmp_path_factory.mktemp("probe"))
 
 
 @pytest_asyncio.fixture
@@ -42,6 +45,8 @@ async def row(
 ) -> AsyncIterator[Row]:
     if isinstance(kind, str):
         pytest.skip(f"no {kind} is on this machine")
+    if kind.topology and (mark := request.node.get_closest_marker("alone")):
+        pytest.skip(mark.args[0])
     mark = request.node.get_closest_marker("at_least")
     assert mark is not None, "a row says how many faults it injects: @pytest.mark.at_least(30)"
     (full,) = mark.args

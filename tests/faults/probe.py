@@ -76,6 +76,7 @@ class Made:
         text = script.read_text()
         assert text.count(old) == 1, f"{name}.lua has {old!r} {text.count(old)} times"
         script.write_text(text.replace(old, new))
+        _build(made)  # a program may hold its scripts
         return made
 
 
@@ -93,10 +94,14 @@ def make(language: str, folder: Path) -> Made:
     (root / "protos" / spec).parent.mkdir(parents=True)
     shutil.copyfile(PROTOS[0] / spec, root / "protos" / spec)
     made = _made(language, root)
-    for command in table["build"]:
-        words = [_filled(part, root) for part in command]
-        _run(words, root, {**plain_environment(), **made.environment})
+    _build(made)
     return made
+
+
+def _build(made: Made) -> None:
+    for command in _table(made.language)["build"]:
+        words = [_filled(part, made.root) for part in command]
+        _run(words, made.root, {**plain_environment(), **made.environment})
 
 
 def _made(language: str, root: Path) -> Made:
@@ -106,11 +111,13 @@ def _made(language: str, root: Path) -> Made:
     return Made(language, root, start, environment, root / table["scripts"])
 
 
+def tables() -> dict[str, dict[str, Any]]:
+    """All rows of languages.toml."""
+    return tomllib.loads((CONFORMANCE / "languages.toml").read_text(encoding="utf-8"))
+
+
 def _table(language: str) -> dict[str, Any]:
-    tables: dict[str, dict[str, Any]] = tomllib.loads(
-        (CONFORMANCE / "languages.toml").read_text(encoding="utf-8")
-    )
-    return tables[language]
+    return tables()[language]
 
 
 def _filled(text: str, root: Path) -> str:
@@ -249,9 +256,17 @@ class Probe:
         return list(answer.outcomes)
 
     async def dump(self, at_least: str = "", *, hashes_only: bool = False) -> Any:
+        """A DumpResponse, of a view that has `at_least` within 20 s: who is behind says: retry."""
         metadata = (("factfold-at-least", at_least),) if at_least else ()
         request = contract.DumpRequest(hashes_only=hashes_only)
-        return await self.stub.Dump(request, timeout=30, metadata=metadata)
+        end = asyncio.get_running_loop().time() + 20
+        while True:
+            try:
+                return await self.stub.Dump(request, timeout=30, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                behind = "was not reached in time" in (error.details() or "")
+                if not behind or asyncio.get_running_loop().time() > end:
+                    raise
 
     async def status(self) -> Any:
         """A StatusResponse."""

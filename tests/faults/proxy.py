@@ -13,14 +13,19 @@ import re
 import socket
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from functools import cached_property
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
-from factfold_chassis.testing.redis_server import RedisServer, free_port
+from topologies import Node
+
+from factfold_chassis.testing.redis_server import free_port
 
 _STREAM = re.compile(rb"\{([a-z0-9.-]+)(?:/(\d+))?\}")
+# An address as a redirection, CLUSTER and SENTINEL have it: all ports have five digits.
+_TOLD = re.compile(rb"(127\.0\.0\.1(?::|\r\n:|\r\n\$5\r\n))(\d{5})")
+_REDIRECTIONS = (b"-MOVED ", b"-ASK ")
 _RESET = struct.pack("ii", 1, 0)  # for SO_LINGER
 
 
@@ -123,15 +128,17 @@ class Trap(Hook):
 
 
 class Link:
-    """One client's connection, and the proxy's own one to Redis."""
+    """One client's connection, and the proxy's own one to the server at the port `target`."""
 
     def __init__(
         self,
         proxy: Proxy,
+        target: int,
         client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ):
         self._proxy = proxy
+        self.target = target
         self._from_client, self._to_client = client
         self._from_server, self._to_server = server
         self._unanswered: deque[Command] = deque()
@@ -181,15 +188,13 @@ class Link:
             writer.write(data)
             await writer.drain()
 
-    async def move(self) -> None:
-        """The client's connection goes on at the proxy's target; with replies due it ends."""
+    async def move(self, target: int) -> None:
+        """The client's connection goes on at another server; with replies due it ends."""
         if self._unanswered or not self._replies.empty():
             self.cut()
             return
-        gone = self._to_server
-        self._from_server, self._to_server = await asyncio.open_connection(
-            "127.0.0.1", self._proxy.target
-        )
+        gone, self.target = self._to_server, target
+        self._from_server, self._to_server = await asyncio.open_connection("127.0.0.1", target)
         gone.transport.abort()
 
     async def _up(self) -> None:
@@ -221,7 +226,7 @@ class Link:
             if self._proxy.delay:
                 await asyncio.sleep(self._proxy.delay)
             await self._proxy.flowing.wait()
-            await self._write(self._to_client, frame)
+            await self._write(self._to_client, self._proxy.rewritten(command, frame))
 
     async def hand_on(self, part: bytes) -> None:
         """To the client: for a hook that cuts in the middle of a reply."""
@@ -241,22 +246,24 @@ class Link:
 
 
 class Proxy:
-    """`async with Proxy(port, scripts) as proxy:` then `proxy.url` is Redis' for a client.
+    """`async with Proxy(ports, scripts) as proxy:` has a door in front of each of these ports.
 
-    Without scripts it is for a replica, whose protocol has no replies, and no hook sees anything.
+    `doors` tells which: port of a server → port of the proxy. Where servers tell a client of each
+    other, in redirections and when they are asked where they are, it hears of the doors. Without
+    scripts it is for a replica, whose protocol has no replies, and no hook sees anything.
 
-    target   port of the server for new connections; may be changed
+    target   port of the server behind the only door; may be changed, for new connections
     delay    seconds that each reply is held up
     flowing  cleared: nothing passes, and no connection ends
     refusing true: new connections are closed at once
     hooks    see everything that passes
     """
 
-    def __init__(self, target: int, scripts: Path | None):
-        self.target = target
+    def __init__(self, ports: Iterable[int], scripts: Path | None):
         self.speaks = scripts is not None
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.doors = {port: free_port() for port in ports}
+        # Of several doors whoever knows what is behind them says it.
+        self.url = "".join(f"redis://127.0.0.1:{door}/0" for door in [*self.doors.values()][:1])
         self.names = {
             hashlib.sha1(path.read_bytes()).hexdigest(): path.stem
             for path in (scripts.glob("*.lua") if scripts else ())
@@ -267,30 +274,53 @@ class Proxy:
         self.flowing.set()
         self.hooks: list[Hook] = []
         self.links: set[Link] = set()
+        self._targets = {door: port for port, door in self.doors.items()}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._servers = [
+            await asyncio.start_server(partial(self._serve, door), "127.0.0.1", door)
+            for door in self.doors.values()
+        ]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
         assert not self._failures, self._failures
 
+    @property
+    def port(self) -> int:
+        (port,) = self._targets
+        return port
+
+    @property
+    def target(self) -> int:
+        return self._targets[self.port]
+
+    @target.setter
+    def target(self, port: int) -> None:
+        self._targets[self.port] = port
+
     def cut(self) -> None:
         """Every connection, now."""
         for link in self.links:
             link.cut()
 
-    async def move(self, server: RedisServer) -> None:
+    async def move(self, server: Node) -> None:
         """Everything goes to another server, as through a proxy that keeps its clients."""
         self.target = server.port
-        await asyncio.gather(*(link.move() for link in list(self.links)))
+        await asyncio.gather(*(link.move(server.port) for link in list(self.links)))
+
+    async def divert(self, server: Node, to: Node) -> None:
+        """What is connected to one server goes on at another one; who comes anew does not."""
+        diverted = [link for link in self.links if link.target == server.port]
+        await asyncio.gather(*(link.move(to.port) for link in diverted))
 
     async def spring(self, trap: Trap, seconds: float = 20) -> Trap:
         """Sets a trap and waits until it has sprung."""
@@ -302,15 +332,26 @@ class Proxy:
             self.hooks.remove(trap)
         return trap
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def rewritten(self, command: Command, reply: bytes) -> bytes:
+        """With the doors instead of the servers' ports."""
+        if not (
+            reply.startswith((b"-MOVED ", b"-ASK ")) or command.name in ("CLUSTER", "SENTINEL")
+        ):
+            return reply
+        return _TOLD.sub(lambda it: it[1] + b"%d" % self.doors.get(int(it[2]), int(it[2])), reply)
+
+    async def _serve(
+        self, door: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         try:
+            target = self._targets[door]
             if self.refusing:
                 return
-            server = await asyncio.open_connection("127.0.0.1", self.target)
-            link = Link(self, (reader, writer), server)
+            server = await asyncio.open_connection("127.0.0.1", target)
+            link = Link(self, target, (reader, writer), server)
             self.links.add(link)
             try:
                 await link.run()

@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from factfold_cli.redis_server import RedisServer
-
 from .log import PARTITIONS, Log
 from .probe import Probe
 from .proxy import Proxy, Trap, Verdict
 from .row import Row
+from .servers import Server
 
 LEASE = 1.0
 
@@ -33,13 +32,13 @@ class Instance:
 
     @classmethod
     async def start(
-        cls, row: Row, server: RedisServer, *reactions: str, lease: float = LEASE
+        cls, row: Row, server: Server, *reactions: str, lease: float = LEASE
     ) -> Instance:
         return await (await cls.begin(row, server, *reactions, lease=lease)).ready()
 
     @classmethod
     async def begin(
-        cls, row: Row, server: RedisServer, *reactions: str, lease: float = LEASE
+        cls, row: Row, server: Server, *reactions: str, lease: float = LEASE
     ) -> Instance:
         """It has come no further than to Python, let alone to a step."""
         proxy = await row.proxy(server)

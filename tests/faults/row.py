@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from factfold_cli.redis_server import RedisServer
+from topologies import Node
 
 from .log import Counts, Log, Sent, check_reaction
 from .probe import Made, Probe
 from .proxy import Proxy
-from .servers import Kind
+from .servers import Kind, Server
 
 COUNTED = ("injected", "facts in", "facts out", "lost", "doubled", "out of order")
 COLUMNS = ("server", "fault", *COUNTED)
@@ -76,7 +76,7 @@ class Row:
         self.label = ""  # beside the name, for a test with several cases
         self._ends = AsyncExitStack()
         self._probes: list[Probe] = []
-        self._servers: list[RedisServer] = []
+        self._servers: list[Server] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,27 +90,30 @@ class Row:
 
     # Processes; all end with the test.
 
-    def redis(self, *options: str, **how: Any) -> RedisServer:
-        """A server with an append-only file that is synced at each write (Kind.start)."""
+    def redis(self, *options: str, **how: Any) -> Any:
+        """A server of the row's kind, or several: append-only file, synced at each write.
+
+        `how`: see Kind.start.
+        """
         server = self.kind.start(*options, **how)
         self._servers.append(server)
         return server
 
-    async def proxy(self, server: RedisServer, made: Made | None = None) -> Proxy:
-        scripts = (made or self.made).scripts
-        return await self._ends.enter_async_context(Proxy(server.port, scripts))
+    async def proxy(self, server: Server, made: Made | None = None) -> Proxy:
+        """In front of each server that a client may be sent to."""
+        proxy = Proxy(server.ports, (made or self.made).scripts)
+        proxy.url = server.through(proxy.doors)
+        return await self._ends.enter_async_context(proxy)
 
-    async def replica(self, primary: RedisServer, **how: Any) -> tuple[RedisServer, Proxy]:
+    async def replica(self, primary: Node, **how: Any) -> tuple[Node, Proxy]:
         """One more server that follows `primary` through a proxy: cut that, and it lags."""
-        wire = await self._ends.enter_async_context(Proxy(primary.port, None))
-        with Log(primary).redis() as client:
-            client.config_set("repl-diskless-sync-delay", 0)
+        wire = await self._ends.enter_async_context(Proxy(primary.ports, None))
         options = ("--replicaof", "127.0.0.1", str(wire.port))
         return await asyncio.to_thread(self.redis, *options, **how), wire
 
     def probe(
         self,
-        at: RedisServer | Proxy,
+        at: Server | Proxy,
         *,
         made: Made | None = None,
         reactions: str = "",
@@ -162,7 +165,7 @@ class Row:
         for reaction in reactions:
             self.count(check_reaction(reaction, inputs, outputs))
 
-    async def view_is_rebuild(self, log: Log, *probes: Probe, at: RedisServer) -> None:
+    async def view_is_rebuild(self, log: Log, *probes: Probe, at: Server) -> None:
         """The view of each probe equals that of an instance that folds all from the start."""
         fresh = await self.probe(at).ready()
         tail = log.tail()

@@ -1,58 +1,93 @@
-"""Redis and Valkey servers, by kind."""
+"""Redis and Valkey, by kind: one server, or several that work together."""
 
 import importlib.util
 import os
 import re
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from factfold_cli.redis_server import PortInUse, RedisServer, find, free_port
+from topologies import Cluster, Node, Sentinels
+from topologies.node import begin
+
+from factfold_cli.redis_server import find
 
 # Kinds that `--server all` wants. Where one is missing its rows are skipped, and said to be.
-KINDS = ("redis-6.2", "redis-7.0", "valkey-8")
+KINDS = ("redis-6.2", "redis-7.0", "valkey-8", "cluster-6.2")
+TOPOLOGIES: dict[str, type[Cluster] | type[Sentinels]] = {
+    "cluster": Cluster,
+    "sentinels": Sentinels,
+}
+
+Server = Node | Cluster | Sentinels
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One server program; `name` has its version, such as redis-7.0 or valkey-8."""
+    """One server program, alone or in a topology.
 
-    name: str
+    program    its name and version, such as redis-7.0 or valkey-8
+    topology   of TOPOLOGIES, or empty
+    """
+
+    program: str
     binary: Path
+    topology: str = ""
 
-    def start(
-        self, *options: str, data_dir: Path | None = None, preload: Path | None = None, **env: str
-    ) -> RedisServer:
-        """A server on a free port that syncs each write; `options` are further ones of its own.
+    @property
+    def name(self) -> str:
+        if not self.topology:
+            return self.program
+        return f"{self.topology}-{self.program.removeprefix('redis-')}"
 
-        `preload` is a library, with its variables `env`, that the server is run with.
+    def start(self, *options: str, **how: Any) -> Server:
+        """On free ports, each write synced; `options` are further ones of each server.
+
+        `how` is of the topology; a single server may have `preload`, a library that it is run
+        with, and that library's variables.
         """
-        binary = self.binary
-        for _ in range(10):
-            server = RedisServer(binary, data_dir, "always", free_port(), options)
-            if preload is not None:
-                wrapped = server.data_dir / "server"
-                variables = " ".join(f"{name}='{text}'" for name, text in env.items())
-                wrapped.write_text(
-                    f"#!/bin/sh\nexec env LD_PRELOAD='{preload}' {variables} '{binary}' \"$@\"\n"
-                )
-                wrapped.chmod(0o755)
-                server._command[0] = str(wrapped)
-            try:
-                server.start_again()
-                return server
-            except PortInUse:
-                continue
-        raise PortInUse("No free port was found on 127.0.0.1")
+        if not self.topology:
+            return begin(lambda port: _alone(self.binary, port, options, **how))
+        how = {"replicas": 0, **how} if self.topology == "cluster" else how
+        servers = TOPOLOGIES[self.topology](options=options, binary=self.binary, **how)
+        servers.start()
+        return servers
 
 
-def kinds(asked: str) -> list[Kind | str]:
-    """The kinds that `--server` asks for; of a missing one its name."""
-    if asked == "default":
-        return [_named(find())]
-    present = {kind.name: kind for kind in map(_named, _programs())}
+def _alone(
+    binary: Path, port: int, options: Iterable[str], preload: Path | None = None, **env: str
+) -> Node:
+    node = Node(binary, port, [*options])
+    if preload is not None:
+        wrapped = node.data_dir / "server"
+        variables = " ".join(f"{name}='{text}'" for name, text in env.items())
+        wrapped.write_text(
+            f"#!/bin/sh\nexec env LD_PRELOAD='{preload}' {variables} '{binary}' \"$@\"\n"
+        )
+        wrapped.chmod(0o755)
+        node._command[0] = str(wrapped)
+    return node
+
+
+def kinds(asked: str, topology: str = "") -> list[Kind | str]:
+    """The kinds that `--server` asks for; of a missing one its name.
+
+    `topology`: a row's, if it has one of its own: then all these programs, in that.
+    """
+    present = {kind.program: kind for kind in map(_named, _programs())}
+    present["default"] = _named(find())
     wanted = KINDS if asked == "all" else filter(None, asked.split(","))
-    return [present.get(name, name) for name in wanted]
+    return list(dict.fromkeys(_asked(name, topology, present) for name in wanted))
+
+
+def _asked(name: str, topology: str, present: dict[str, Kind]) -> Kind | str:
+    words = name.split("-", 1)
+    its = words.pop(0) if words[0] in TOPOLOGIES else ""
+    program = "-".join(words) or "default"
+    kind = present.get(program) or present.get(f"redis-{program}")
+    return replace(kind, topology=topology or its) if kind else name
 
 
 def _programs() -> list[Path]:

@@ -286,8 +286,8 @@ async def test_foreign_ids(row: Row) -> None:
         await log.reacted("answer")
         partition = row.random.randrange(PARTITIONS)
         n = int(log.head("inputs", partition)["n"])
+        now = int(log.now()) * 1000 + 1000
         with log.redis() as client:
-            now = int(client.time()[0]) * 1000 + 1000
             ids = ["*", f"{now}-{n - 1}", f"{now}-{n + 1}", f"{now}-{n + 1000}"]
             ids.append(f"{now + 3_600_000}-{n + 1}")
             event = contract.Input(key="foreign", number=1).SerializeToString()

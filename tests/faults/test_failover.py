@@ -3,8 +3,7 @@
 import asyncio
 
 import pytest
-
-from factfold_cli.redis_server import RedisServer
+from topologies import Node
 
 from .log import PARTITIONS, Log, Sent, eventually, keys, partition_of
 from .proxy import Command, Hook, Link, Verdict
@@ -13,13 +12,12 @@ from .row import Row
 
 KEYS = keys(500)
 OF = [[key for key in KEYS if partition_of(key) == partition] for partition in range(PARTITIONS)]
-OPTIONS = ("--repl-diskless-sync-delay", "0")  # seconds that a replica would wait for others
 STEPS = ("settle", "append", "commit")
 
 
-async def follower(row: Row, primary: RedisServer) -> RedisServer:
+async def follower(row: Row, primary: Node) -> Node:
     """A replica that has all that the primary had when this was called."""
-    replica = row.redis(*OPTIONS, "--replicaof", "127.0.0.1", str(primary.port))
+    replica = row.redis("--replicaof", "127.0.0.1", str(primary.port))
     with Log(primary).redis() as client:
         offset = client.info("replication")["master_repl_offset"]
     with Log(replica).redis() as client:
@@ -52,10 +50,11 @@ class Replies(Hook):
         )
 
 
+@pytest.mark.alone("test_cluster.py has the failovers of a cluster")
 @pytest.mark.at_least(21)
 async def test_claim_is_lost(row: Row) -> None:
     """failover that loses ownership and token"""
-    primary = row.redis(*OPTIONS)
+    primary = row.redis()
     through = await row.proxy(primary)
     writer = await row.probe(through).ready()
     sent = Sent()

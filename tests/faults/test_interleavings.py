@@ -143,23 +143,23 @@ class Writing:
     def __init__(self, row: Row, client: "redis.Redis[Any]"):
         self._dice = row.random
         self._client = client
-        self._create = client.script_load((row.made.scripts / "create.lua").read_text())
+        self._create = (row.made.scripts / "create.lua").read_text()
 
     def begin(self) -> None:
         self._epoch = secrets.token_hex(8)
         self._next: dict[Place, int] = defaultdict(int)
-        with self._client.pipeline(transaction=True) as at_once:
-            at_once.flushall()
-            for stream in STREAMS:
-                for partition in range(PARTITIONS):
-                    names = ("log", "head", "producers", "versions")
-                    keys = [f"{{{stream}/{partition}}}:{name}" for name in names]
-                    at_once.evalsha(self._create, 4, *keys, PARTITIONS, self._epoch)
-            at_once.execute()
+        for stream in STREAMS:
+            for partition in range(PARTITIONS):
+                names = ("log", "head", "producers", "versions")
+                keys = [f"{{{stream}/{partition}}}:{name}" for name in names]
+                with self._client.pipeline(transaction=True) as at_once:
+                    at_once.delete(*keys)
+                    at_once.execute_command("EVAL", self._create, 4, *keys, PARTITIONS, self._epoch)
+                    at_once.execute()
 
     def write(self, recorded: Recorded, turns: list[Place]) -> None:
-        """So many facts at once."""
-        with self._client.pipeline(transaction=True) as at_once:
+        """So many facts, as much at once as their servers can."""
+        with self._client.pipeline(transaction=False) as at_once:
             for stream, partition in turns:
                 n = self._next[stream, partition] = self._next[stream, partition] + 1
                 entry_id, values = recorded.entries[stream, partition][n - 1]

@@ -116,7 +116,7 @@ async def test_idle(row: Row) -> None:
     links = set(proxy.links)
     await asyncio.sleep(UNANSWERED)
     row.injected()
-    assert proxy.links == links, "a connection was given up"
+    assert links <= proxy.links, "a connection was given up"
     units = [sent.unit(key) for key in KEYS]
     sent.answered(units, await reader.append_many(units))
     await log.reacted(*REACTIONS)

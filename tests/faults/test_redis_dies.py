@@ -1,8 +1,6 @@
 """The append path when Redis is killed, and when it does not answer."""
 
 import asyncio
-import os
-import signal
 import uuid
 
 import grpc
@@ -89,11 +87,11 @@ async def test_redis_is_stopped(row: Row) -> None:
             failed, repeated = len(sent.unknown) + len(sent.refused), len(moved.acknowledged)
             while not load.under_way:
                 await asyncio.sleep(0.001)
-            os.kill(server.pid, signal.SIGSTOP)
+            server.pause()
             try:
                 await asyncio.sleep(row.random.uniform(0.4, 1.0))
             finally:
-                os.kill(server.pid, signal.SIGCONT)
+                server.go_on()
             await load.acknowledged(500)
             # A stop that nobody has felt is none.
             felt = len(sent.unknown) + len(sent.refused) > failed

@@ -9,8 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-
-from factfold_cli.redis_server import RedisServer
+from topologies import Node
 
 from .log import Log, Sent, eventually, keys, partition_of
 from .probe import Probe
@@ -24,7 +23,7 @@ REACTIONS = ("answer", "scatter")
 CHANGED = "the log changed"  # a view says so when it starts again
 
 
-def replicated(primary: RedisServer, replica: RedisServer) -> bool:
+def replicated(primary: Node, replica: Node) -> bool:
     """Whether the replica had all that the primary had when it was asked."""
     with Log(primary).redis() as client:
         offset = client.info("replication")["master_repl_offset"]
@@ -109,7 +108,7 @@ class Failover:
             known = to.acknowledged.keys()
             chosen = [unit.key for unit in units if (unit.key, unit.first) not in known]
 
-    async def _fail_over(self, primary: RedisServer) -> RedisServer:
+    async def _fail_over(self, primary: Node) -> Node:
         row, dice = self.row, self.row.random
         hard = row.counts.injected < self.hard
         answered = bool(row.counts.injected or self.behind) if hard else dice.random() < 0.7
@@ -191,7 +190,7 @@ class Failover:
         await self.reader.ends()
         self.reader = await self._start(*reactions)
 
-    def _stand_still(self, server: RedisServer, lost: Sequence[str]) -> None:
+    def _stand_still(self, server: Node, lost: Sequence[str]) -> None:
         """The next facts' ids all have the same time, on both servers."""
         with Log(server).redis() as client:
             for stream in ("inputs", "outputs"):
@@ -199,6 +198,7 @@ class Failover:
                     client.hset(f"{{{stream}/{partition}}}:head", "ms", self.still)
 
 
+@pytest.mark.alone("test_cluster.py has the failovers of a cluster")
 @pytest.mark.at_least(10)
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
 async def test_promoted(row: Row, stopped: bool) -> None:

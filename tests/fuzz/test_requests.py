@@ -334,6 +334,7 @@ async def everything(
     caller = Caller(process, channels, made)
     for number in range(20):
         await caller.good(random.Random(number))
+    await asyncio.sleep(3)  # by then each view has the connection on which it says where it is
     memory, files, sent_so_far = caller.memory, caller.open_files, 0
     for dice in batches:
         await caller.batch(dice, BATCH)

@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 
 import factfold_cli
+from factfold_cli import manifest as manifests
+from factfold_cli.declared import copies, declared
+from factfold_cli.documents import documents
+from factfold_cli.placing import place, with_entries
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHES = shutil.ignore_patterns("__pycache__", ".*_cache", ".tox", ".venv", "*.egg-info")
@@ -79,6 +83,13 @@ def clone(tmp_path: Path) -> Path:
         shutil.copytree(ROOT / name, target / name, ignore=CACHES)
     shutil.copy(ROOT / "cookiecutter.json", target)
     return target
+
+
+def document(root: Path) -> None:
+    """Brings the documents of the repository `root` in step with its contract, and nothing else."""
+    manifest = manifests.read(root)
+    made = documents(manifest, declared(root / "protos", copies(manifest)))
+    place(root, made, with_entries(manifest, {**made}, {*made}))
 
 
 def tree(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -1,6 +1,7 @@
 """Every command says what it does, with an example, and is told of in the README."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,6 +60,58 @@ def test_a_shell_completes_commands_and_options(user: User) -> None:
         [sys.executable, "-m", "factfold_cli"], env=environment, capture_output=True, text=True
     )
     assert done.stdout.split() == ["plain,--output", "plain,--organisation"]
+
+
+def test_completing_a_command_imports_none(user: User) -> None:
+    environment = user.environment() | {
+        "_FACTFOLD_COMPLETE": "bash_complete",
+        "COMP_WORDS": "factfold d",
+        "COMP_CWORD": "1",
+        "PYTHONVERBOSE": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "factfold_cli"], env=environment, capture_output=True, text=True
+    )
+    assert "plain,demo" in done.stdout.split()
+    assert "import 'factfold_cli.lazy'" in done.stderr
+    assert "import 'factfold_cli.demo'" not in done.stderr
+
+
+TRIES = {
+    "bash": (
+        'eval "$(factfold completion bash)"; COMP_WORDS=(factfold new --o); COMP_CWORD=2; '
+        '_factfold_completion factfold; printf "%s\n" "${COMPREPLY[@]}"'
+    ),
+    "zsh": (
+        "autoload -U compinit && compinit -u; compdef() { print -- compdef $@; }; "
+        'eval "$(factfold completion zsh)"; (( $+functions[_factfold_completion] ))'
+    ),
+    "fish": 'factfold completion fish | source; complete -C "factfold new --o"',
+}
+
+
+@pytest.mark.parametrize("shell", TRIES)
+def test_a_shell_takes_its_script(user: User, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
+    program = user.here / "factfold"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m factfold_cli "$@"\n')
+    program.chmod(0o755)
+    environment = user.environment()
+    environment["PATH"] = f"{user.here}:{environment['PATH']}"
+    done = subprocess.run(
+        [shell, "-c", TRIES[shell]], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    wanted = "compdef _factfold_completion factfold" if shell == "zsh" else "--output"
+    assert wanted in done.stdout.replace("\t", "\n").splitlines()
+
+
+@pytest.mark.parametrize("words", [(), ("contract",)], ids=" ".join)
+def test_a_group_alone_shows_its_help_as_it_is(user: User, words: tuple[str, ...]) -> None:
+    done = user.factfold(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == user.factfold(*words, "--help").stdout
 
 
 def test_an_unknown_command_is_refused_in_one_line(user: User) -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from factfold_cli import new
+from factfold_cli.errors import Failed
+
 from .conftest import User, tree
 
 USE_NAME = "use letters, digits, spaces, - and _, a letter first, 60 characters at most"
@@ -243,3 +246,17 @@ def test_a_folder_that_cannot_be_written_is_named(user: User) -> None:
     failed = user.factfold("new", "orders", "--no-input", "--output", "file/below")
     assert failed.returncode == 1
     assert failed.stderr == "factfold: file/below: Not a directory\n"
+
+
+@pytest.mark.parametrize(
+    "page", [None, "# Orders\n\n```sh\n./run\n```\n"], ids=["none", "one block"]
+)
+def test_a_template_that_does_not_say_what_comes_next_is_named(
+    tmp_path: Path, page: str | None
+) -> None:
+    (tmp_path / ".factfold").mkdir()
+    (tmp_path / ".factfold/manifest.json").write_text('{"language": "rust"}')
+    if page is not None:
+        (tmp_path / "README.md").write_text(page)
+    with pytest.raises(Failed, match=r"^the template of Rust has no README\.md with two sh blocks"):
+        new._commands(tmp_path)

@@ -11,7 +11,9 @@ import pytest
 from .conftest import User, tree
 
 CONTRACT = "protos/acme/orders/v1/contract.proto"
+DOCUMENTS = ["docs/api.md", "docs/asyncapi.json"]
 WRITTEN = [
+    *DOCUMENTS,
     CONTRACT,
     "src/service/folds/order_created.py",
     "src/service/reactions/create_shipment_for_order.py",
@@ -54,25 +56,41 @@ def test_it_writes_a_contract_a_fold_and_a_reaction(
     assert set(changed) - folders - {"protos/acme/orders"} == expected
     assert before.keys() <= after.keys()
     assert (shipments / CONTRACT).read_bytes() == (orders / CONTRACT).read_bytes()
-    for path in WRITTEN[1:]:
-        ast.parse((shipments / path).read_text())
+    for path in WRITTEN:
+        if path.endswith(".py"):
+            ast.parse((shipments / path).read_text())
+
+
+def test_a_dry_run_shows_what_would_be_written(user: User, orders: Path, shipments: Path) -> None:
+    before = tree(shipments)
+    done = user.factfold("add", "subscription", "../orders", "--dry-run", at=shipments)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[: len(WRITTEN) + 1] == ["Would write:", *(f"  {path}" for path in WRITTEN)]
+    assert tree(shipments) == before
 
 
 def test_the_manifest_knows_of_it(user: User, orders: Path, shipments: Path) -> None:
     before = _manifest(shipments)
     report = json.loads(user.factfold("add", "subscription", orders, "--json", at=shipments).stdout)
-    assert report == {"files": WRITTEN}
+    assert report == {
+        "dry_run": False,
+        "files": WRITTEN,
+        "next": [".venv/bin/python hatch_build.py"],
+    }
     after = _manifest(shipments)
     digest = sha256((orders / CONTRACT).read_bytes()).hexdigest()
     assert after.pop("subscriptions") == [
         {"contract": {CONTRACT: digest}, "name": "orders", "source": "../orders"}
     ]
-    files = after.pop("files")
+    files, former = after.pop("files"), before.pop("files")
     assert {path: files.pop(path)["zone"] for path in WRITTEN} == dict.fromkeys(WRITTEN, "team") | {
+        **dict.fromkeys(DOCUMENTS, "tool"),
         CONTRACT: "tool",
         "src/service/subscriptions/orders.py": "tool",
     }
-    assert files == before.pop("files")
+    assert [former.pop(path)["zone"] for path in DOCUMENTS] == ["tool", "tool"]
+    assert files == former
     assert before.pop("subscriptions") == []
     assert after == before
     for path, entry in _manifest(shipments)["files"].items():
@@ -101,6 +119,7 @@ def test_equal_aggregates_do_not_clash(user: User, orders: Path) -> None:
     before = tree(sales)
     report = json.loads(user.factfold("add", "subscription", orders, "--json", at=sales).stdout)
     assert report["files"] == [
+        *DOCUMENTS,
         CONTRACT,
         "src/service/folds/orders_order_created.py",
         "src/service/reactions/create_order_for_orders_order.py",
@@ -112,7 +131,10 @@ def test_equal_aggregates_do_not_clash(user: User, orders: Path) -> None:
         "tests/test_orders_orders_waiting.py",
     ]
     after = tree(sales)
-    assert [path for path in before if before[path] != after[path]] == [".factfold/manifest.json"]
+    assert {path for path in before if before[path] != after[path]} == {
+        ".factfold/manifest.json",
+        *DOCUMENTS,
+    }
 
 
 def test_two_services_can_subscribe_to_each_other(
@@ -139,6 +161,33 @@ def test_what_their_contract_imports_comes_with_it(
     assert user.factfold("add", "subscription", "../orders", at=shipments).returncode == 0
     assert (shipments / "protos/acme/orders/v1/money.proto").read_bytes() == more.read_bytes()
     assert len(_manifest(shipments)["subscriptions"][0]["contract"]) == 2
+
+
+def test_a_stream_that_their_contract_imports_is_not_subscribed(
+    user: User, orders: Path, shipments: Path
+) -> None:
+    user.factfold("add", "subscription", "../orders", at=shipments)
+    contract = shipments / "protos/acme/shipments/v1/contract.proto"
+    line = 'import "factfold/v1/options.proto";'
+    contract.write_text(
+        contract.read_text().replace(line, line + '\nimport "acme/orders/v1/contract.proto";')
+        + "\nmessage Both {\n  acme.orders.v1.Order theirs = 1;\n}\n"
+    )
+    audit = _new(user, "audit", "--subscribe", "shipments")
+    assert (audit / CONTRACT).read_bytes() == (orders / CONTRACT).read_bytes()
+    subscriptions = audit / "src/service/subscriptions"
+    assert {path.name for path in subscriptions.iterdir()} == {"__init__.py", "shipments.py"}
+    document = json.loads((audit / "docs/asyncapi.json").read_text())
+    assert document["operations"].keys() == {"append-audit", "read-shipments"}
+    assert user.factfold("sync", "--check", at=audit).stdout == "Nothing to write.\n"
+
+    assert user.factfold("add", "subscription", "../orders", at=audit).returncode == 0
+    shim = (subscriptions / "orders.py").read_text()
+    assert user.factfold("sync", "--check", at=audit).stdout == "Nothing to write.\n"
+    # The other way round, the module by which orders is called stays that of orders.
+    both = _new(user, "both", "--subscribe", "orders")
+    assert user.factfold("add", "subscription", "../shipments", at=both).returncode == 0
+    assert (both / "src/service/subscriptions/orders.py").read_text() == shim
 
 
 def test_refusals_are_one_line_and_change_nothing(
@@ -173,8 +222,7 @@ def test_refusals_are_one_line_and_change_nothing(
     contract.write_text(good + "message {}\n")
     line = good.count("\n") + 1
     assert refusal("../orders", code=1) == (
-        "the contract in '../orders' does not compile:"
-        f" ../orders/{CONTRACT}:{line}:9: Expected message name."
+        f"the contract in '../orders' does not compile: {CONTRACT}:{line}:9: Expected message name."
     )
     contract.write_text(good)
 

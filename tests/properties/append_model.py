@@ -19,9 +19,8 @@ class NewFact:
     data: bytes
 
     @property
-    def arguments(self) -> list[bytes | int]:
-        expected = b"" if self.expected is None else self.expected
-        return [self.key, expected, self.type, self.meta, self.data]
+    def arguments(self) -> list[bytes]:
+        return [self.type, self.key, self.meta, self.data]
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,24 @@ class Call:
 
     @property
     def arguments(self) -> list[bytes | str | int]:
+        facts = [fact for unit in self.units for fact in unit.facts]
         args: list[bytes | str | int] = [self.epoch, self.producer, self.mode]
-        args += [self.sequence, self.predecessor, len(self.units)]
-        for unit in self.units:
-            args += [unit.sequence, len(unit.facts)]
-            for fact in unit.facts:
-                args += fact.arguments
+        args += [self.sequence, self.predecessor, self.sizes]
+        versions = ["" if fact.expected is None else str(fact.expected) for fact in facts]
+        args.append(",".join(versions) if any(versions) else "")
+        for fact in facts:
+            args += fact.arguments
         return args
+
+    @property
+    def sizes(self) -> str:
+        if self.mode == "units":
+            return ",".join(f"{unit.sequence}:{len(unit.facts)}" for unit in self.units)
+        sizes = [len(unit.facts) for unit in self.units]
+        # Whether single facts are counted is up to the caller.
+        if set(sizes) == {1} and self.sequence % 2:
+            return ""
+        return ",".join(map(str, sizes))
 
 
 @dataclass(frozen=True)

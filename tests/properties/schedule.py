@@ -29,10 +29,10 @@ from factfold_chassis.log.link import (
     REPLY_TIMEOUT,
     Link,
     LinkLost,
-    Redis,
     ResponseError,
     pack_command,
 )
+from factfold_chassis.log.redis import Links, Redis
 from factfold_chassis.log.scripts import Script
 from factfold_chassis.log.streams import Head, Keys
 from factfold_chassis.reactions import worker
@@ -113,6 +113,11 @@ class Plan:
     def own(self) -> bool:
         """Whether the input stream is the service's own."""
         return self.seed % 2 == 0
+
+    @cached_property
+    def sharded(self) -> bool:
+        """Whether each partition is on a server of its own."""
+        return self.seed % 3 == 0
 
 
 class Witness(Protocol):
@@ -214,7 +219,7 @@ class World:
         meta = new_meta("/other").SerializeToString()
         command = scripts.APPEND.command(
             KEYS.appending, EPOCH, "other", "batch", self.tail, self.tail - 1,
-            1, self.tail, 1, key, "", "schedules.inputs.Event", meta, event,
+            "", "", "schedules.inputs.Event", key, meta, event,
         )  # fmt: skip
         self.key_of[self.tail] = key
         reply = self.call(*command)
@@ -289,7 +294,8 @@ class Owner:
             return await self._answer(call.fact.n)
 
         core = Core("svc", CONTRACT, [], [], Settings(reaction_attempts=3), Telemetry())
-        core.redis, core.instance = Road(self), name
+        core.redis = core.foreign = Road(self)
+        core.instance = name
         core.views_ready.set()  # it has none
         core.epochs = {name: [EPOCH] * PARTITIONS for name in OUTPUTS}
         events = {"schedules.inputs.Event": CONTRACT.events["schedules.inputs.Event"]}
@@ -303,11 +309,11 @@ class Owner:
         """Beat, or take over from whom is seen to own the partition: the lease is nothing."""
         while True:
             with suppress(LinkLost):
-                async with road.link() as link:
+                async with road.links() as links:
                     while True:
                         await asyncio.sleep(self.world.dice.expovariate(1 / self._pace))
                         wanted = self.calm or self.world.dice.random() < 0.9
-                        await self._membership._tend(link, self.ownership, wanted)
+                        await self._membership._tend(links, self.ownership, wanted)
 
     async def leave(self, *, killed: bool) -> None:
         self.leaving = True
@@ -352,13 +358,36 @@ class Road(Redis):
         self._owner = owner
 
     @asynccontextmanager
-    async def link(self) -> AsyncIterator[Link]:
+    async def link(self, *keys: str) -> AsyncIterator[Link]:
+        async with self.links() as links:
+            yield await links.to(*keys)
+
+    @asynccontextmanager
+    async def links(self) -> AsyncIterator[Links]:
+        wires = Wires(self._owner)
+        try:
+            yield wires
+        finally:
+            wires.close()
+
+
+class Wires(Links):
+    """Connections, one a server."""
+
+    def __init__(self, owner: Owner):
+        self._owner = owner
+        self._wires: dict[str, Wire] = {}
+
+    async def to(self, *keys: str) -> Link:
         if self._owner.gone:
             raise LinkLost("killed")
-        wire = Wire(self._owner)
-        try:
-            yield wire
-        finally:
+        server = keys[0].partition("}")[0] if self._owner.world.plan.sharded else ""
+        if server not in self._wires:
+            self._wires[server] = Wire(self._owner)
+        return self._wires[server]
+
+    def close(self) -> None:
+        for wire in self._wires.values():
             wire.close()
 
 
@@ -371,6 +400,7 @@ class Wire(Link):
         self._replies: asyncio.Queue[Any] = asyncio.Queue()
         self._arrived = 0.0
         self._closed = False
+        self.received = 0
         self._world.spawn(self._carry())
         self._world.under_way += not owner.calm
 
@@ -394,6 +424,7 @@ class Wire(Link):
 
     async def receive(self) -> Any:
         reply = await self._replies.get()
+        self.received += len(repr(reply))  # no fewer than its bytes
         if isinstance(reply, LinkLost):
             self._replies.put_nowait(reply)
         if isinstance(reply, Exception):

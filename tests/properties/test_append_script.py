@@ -62,7 +62,6 @@ class Appending(RuleBasedStateMachine):
         self.client.eval(CREATE.source, 4, *KEYS.appending, 1, EPOCH)
         self.model = AppendModel(EPOCH)
         self.tokens = itertools.count()
-        self.meaningless = itertools.cycle([0, 7, 1])
         self.batches: dict[bytes, list[Call]] = {b"%032x" % i: [] for i in range(2)}
         self.units: dict[bytes, list[Unit]] = {name: [] for name in (REACTION, *LETTERS)}
         self.owners = [[0, 0], [0, 0]]  # index of the next unit, n of the last one sent
@@ -78,8 +77,7 @@ class Appending(RuleBasedStateMachine):
     ) -> None:
         producer = _choose(sorted(self.batches), which)
         sequence = len(self.batches[producer]) + 1
-        # In this mode a unit's own sequence means nothing.
-        made = [Unit(next(self.meaningless), facts) for facts in self.facts(shapes, junk)]
+        made = [Unit(sequence, facts) for facts in self.facts(shapes, junk)]
         self.batches[producer].append(Call(EPOCH, producer, "batch", sequence, sequence - 1, made))
         if arrives:
             self.send(self.batches[producer][-1], room, full)
@@ -146,11 +144,15 @@ class Appending(RuleBasedStateMachine):
 
     # What is refused.
 
-    @rule(shape=shapes, bad=st.sampled_from(["", "-1", "1e3", "nan", "0.5"]), at=st.integers(3, 7))
+    @rule(
+        shape=shapes, bad=st.sampled_from(["-1", "1e3", "nan", "0.5", "1,,1"]), at=st.integers(3, 6)
+    )
     def malformed(self, shape: Shape, bad: str, at: int) -> None:
         unit = Unit(1, *self.facts([shape], b""))
         args = Call(EPOCH, b"%032x" % 7, "batch", 1, 0, [unit]).arguments
         args[at] = bad
+        if at == 6 and bad == "1,,1":
+            args[at] = ",".join(["1"] * (len(unit.facts) + 1))
         with pytest.raises(redis.ResponseError, match="append: "):
             self.script(KEYS.appending, args)
         for mode in ("batch", "units"):

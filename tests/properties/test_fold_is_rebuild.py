@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from factfold_chassis import View, fold
 from factfold_chassis.contract import Contract
 from factfold_chassis.facts import Entry, new_meta, partition_of
-from factfold_chassis.log.link import Redis
+from factfold_chassis.log.redis import Redis
 from factfold_chassis.log.streams import Head
 from factfold_chassis.views.engine import ViewEngine
 from factfold_chassis.views.place import Place

@@ -124,10 +124,7 @@ class Witness:
     def _append(self, owner: Owner, args: list[Any], reply: Any) -> None:
         """Notes which answers are refused for their version. args[0]: the first key."""
         stream, partition = args[0][1 : args[0].index("}")].split("/")
-        producer, at, units = args[2], 7, []
-        while at < len(args):
-            units.append(args[at])
-            at += 2 + 5 * args[at + 1]
+        producer, units = args[2], [int(unit.split(":")[0]) for unit in args[6].split(",")]
         for index in (int(pair.split(b":")[0]) for pair in reply[4].split(b",") if pair):
             n, sequence = units[index], 0
             if producer.count("/") == 4:

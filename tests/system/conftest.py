@@ -12,7 +12,7 @@ from cli.running import FACTFOLD, plain_environment
 
 from factfold_cli import redis_server
 from factfold_cli.discovery import discover
-from factfold_cli.stack import prepare
+from factfold_cli.launchers import launcher
 
 from .running import Made, Process
 
@@ -37,7 +37,7 @@ def new(here: Path, name: str, *arguments: str) -> None:
 
 def prepared(root: Path) -> Made:
     (service,) = discover([root])
-    python = asyncio.run(prepare(service, print))
+    python = Path(asyncio.run(launcher(service).prepare(print)).command[0])
     sys.path.append(str(root / "gen"))
     contract = import_module(f"acme.{service.name}.v1.contract_pb2")
     stubs = import_module(f"acme.{service.name}.v1.contract_pb2_grpc")

@@ -1,20 +1,17 @@
 """grpcurl, a client that nobody here wrote, calls a generated service."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.go_tools import go_tool
 
-from factfold_cli.environments import cache
 from factfold_cli.redis_server import RedisServer
 
 from .conftest import Start
@@ -88,29 +85,7 @@ def _documents(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def tool() -> str:
-    """grpcurl of PATH, else installed once, with Go, into the user's cache."""
-    if (on_path := shutil.which("grpcurl")) is not None:
-        return on_path
-    kept = cache() / f"grpcurl-{VERSION}"
-    if not kept.exists():
-        go = shutil.which("go")
-        if go is None:
-            reason = "grpcurl is not on PATH, and neither is go to install it with"
-            if "go" in os.environ.get("FACTFOLD_REQUIRE", "").split(","):
-                pytest.fail(reason)
-            pytest.skip(reason)
-        cache().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache()) as folder:
-            done = subprocess.run(
-                [go, "install", f"{PACKAGE}@{VERSION}"],
-                cwd=folder,
-                env=os.environ | {"GOBIN": folder},
-                capture_output=True,
-                text=True,
-            )
-            assert done.returncode == 0, done.stderr
-            Path(folder, "grpcurl").replace(kept)
-    return str(kept)
+    return go_tool("grpcurl", PACKAGE, VERSION)
 
 
 @pytest.fixture

@@ -27,25 +27,32 @@ class Generated:
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs `python ARGUMENTS` there, with the service and its chassis joined by path."""
         parts = [str(self.root / part) for part in ("src", "gen", "chassis/src")]
+        # A service knows no FACTFOLD_REQUIRE, which is for tests.
+        plain = {k: v for k, v in os.environ.items() if not k.startswith("FACTFOLD_")}
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=self.root,
-            env=os.environ
-            | {"PYTHONPATH": os.pathsep.join(parts), MYPY_CACHE: str(self.mypy_cache)},
+            env=plain | {"PYTHONPATH": os.pathsep.join(parts), MYPY_CACHE: str(self.mypy_cache)},
             capture_output=True,
             text=True,
         )
 
 
-def factfold(here: Path, *arguments: str) -> None:
-    done = subprocess.run(
+def factfold(here: Path, *arguments: str) -> str:
+    """What `factfold ARGUMENTS` prints, run in the folder `here`."""
+    done = tried(here, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def tried(here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "factfold_cli", *arguments],
         cwd=here,
         env=os.environ | {"PYTHONPATH": str(GENERATOR)},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,10 @@
 """What the template promises of its files."""
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
-
-from factfold_chassis.settings import PREFIX, Settings
 
 from .conftest import SERVICE
 
@@ -27,14 +24,6 @@ def test_sources_name_the_aggregate_and_the_package_alone(path: Path) -> None:
     tags = set(re.findall(r"{{cookiecutter\.(\w+)}}", text))
     assert tags <= (ALLOWED | {"service_slug"} if path.name == "contract.py" else ALLOWED)
     assert "{%" not in text
-
-
-def test_settings_are_documented() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \| (.+) \|$", _read("docs/settings.md"), re.M)
-    assert rows == [
-        (PREFIX + field.name.upper(), _shown(field.default), field.metadata["doc"])
-        for field in fields(Settings)
-    ]
 
 
 def test_the_two_commands_are_one_line_each() -> None:
@@ -70,9 +59,3 @@ def test_locks_have_hashes_and_no_registry(lock: str) -> None:
 
 def _read(path: str) -> str:
     return (SERVICE / path).read_text()
-
-
-def _shown(default: object) -> str:
-    if isinstance(default, bool):
-        return str(default).lower()
-    return f"{default:g}" if isinstance(default, float) else str(default)

@@ -28,5 +28,13 @@ redis.call('HSET', group, 'position', ARGV[3], 'fact', ARGV[4])
 for i = at, #ARGV, 1000 do
   redis.call('HDEL', outbox, unpack(ARGV, i, math.min(i + 999, #ARGV)))
 end
-if log then redis.pcall('XGROUP', 'SETID', log, ARGV[5], ARGV[3]) end
+if log then
+  -- From 7.0 on, where this table knows its server's version, a group's lag needs to be told of n.
+  if redis.REDIS_VERSION_NUM then
+    redis.pcall('XGROUP', 'SETID', log, ARGV[5], ARGV[3], 'ENTRIESREAD',
+      string.match(ARGV[3], '%d+$'))
+  else
+    redis.pcall('XGROUP', 'SETID', log, ARGV[5], ARGV[3])
+  end
+end
 return {'OK'}

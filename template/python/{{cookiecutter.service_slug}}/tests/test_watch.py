@@ -1,5 +1,7 @@
+import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
 from factfold_chassis.contract import Contract
 from factfold_chassis.testing import Running
 
@@ -52,7 +54,12 @@ async def test_every_event_of_the_contract_can_be_watched(running: Running) -> N
     for version, event in enumerate(Contract([contract.DESCRIPTOR]).events.values()):
         sent = event.message(**{event.key_field: "1"})
         await running.publish(sent, expected_version=version)
-        change = await anext(changes)
+        try:
+            change = await asyncio.wait_for(anext(changes), 5)
+        except TimeoutError:
+            pytest.fail(
+                f"src/service/handlers/watch_{{cookiecutter.__plural_snake}}.py has no case for {event.name}",
+            )
         field = change.WhichOneof("change")
         assert field
         assert getattr(change, field) == sent

@@ -13,7 +13,7 @@ from service.interceptors import INTERCEPTORS
 def build() -> Service:
     return Service(
         name=contract.SERVICE,
-        contract=[contract.DESCRIPTOR],
+        contract=contract.DESCRIPTORS,
         subscriptions=_foreign_contracts(),
         parts=[handlers, folds, reactions],
         interceptors=INTERCEPTORS,

@@ -154,7 +154,9 @@ class _Bounded:
         self._method = method
         self._call = call
         self.response_streaming = handler.response_streaming
-        self.response_serializer = handler.response_serializer if handler.response_streaming else None
+        self.response_serializer = (
+            handler.response_serializer if handler.response_streaming else None
+        )
 
     async def unary_unary(self, data: bytes, context: Context) -> Any:
         handler = self._handler

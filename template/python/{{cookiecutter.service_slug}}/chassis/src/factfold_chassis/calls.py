@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -27,7 +28,7 @@ from factfold_chassis.facts import (
 )
 from factfold_chassis.ids import derived_id
 from factfold_chassis.log.link import LinkLost
-from factfold_chassis.log.streams import Keys, read_head
+from factfold_chassis.log.streams import Keys, read_head, read_trimmed
 from factfold_chassis.views.declare import Table
 from factfold_chassis.views.place import Place
 from factfold_chassis.views.tables import Rows
@@ -223,8 +224,8 @@ class Watch(Query):
                 entries = entries[1:]
             if not entries or split_id(entries[0][0])[1] != end.n + 1:
                 raise FailedPrecondition(
-                    f"the log does not go on from {end}: facts were removed, or it was rolled "
-                    "back; list again and watch from the position that comes with it"
+                    f"the log does not go on from {end}: {await self._why(place, end)}; list "
+                    "again and watch from the position that comes with it"
                 )
             for entry in entries:
                 ms, n = split_id(entry[0])
@@ -233,12 +234,21 @@ class Watch(Query):
                 end = Position(place.stream, place.partition, place.epoch, ms, n)
                 yield entry
 
+    async def _why(self, place: Place, end: Position) -> str:
+        """Why the facts behind `end` are not there."""
+        keys = Keys(place.stream, place.partition)
+        with suppress(LinkLost):
+            async with self._core.redis.link(keys["head"]) as link:
+                if (trimmed := await read_trimmed(link, keys)) > end.n:
+                    return f"facts up to {trimmed} were trimmed"
+        return "facts were removed, or it was rolled back"
+
     async def _read(self, place: Place, end: Position, count: int) -> list[Entry]:
-        log = Keys(place.stream, place.partition)["log"]
+        keys = Keys(place.stream, place.partition)
         try:
-            async with self._core.redis.link() as link:
+            async with self._core.redis.link(keys["log"], keys["head"]) as link:
                 entries: list[Entry] = await link.call(
-                    "XRANGE", log, f"{end.ms}-{end.n}", "+", "COUNT", count
+                    "XRANGE", keys["log"], f"{end.ms}-{end.n}", "+", "COUNT", count
                 )
                 head = await read_head(link, place.stream, place.partition)
         except LinkLost as error:

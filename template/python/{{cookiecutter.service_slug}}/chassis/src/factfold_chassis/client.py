@@ -8,6 +8,7 @@ import grpc
 
 from factfold_chassis.rpc import time_left
 from factfold_chassis.telemetry import ClientCall, Telemetry
+from factfold_chassis.tls import Files
 
 DEFAULT_DEADLINE = 10.0  # seconds, of unary calls outside of any call that is being answered
 
@@ -18,12 +19,18 @@ def channel(
     credentials: grpc.ChannelCredentials | None = None,
     interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
 ) -> grpc.aio.Channel:
-    """A channel whose unary and server-streaming calls are traced; plain without `credentials`.
+    """A channel whose unary and server-streaming calls are traced.
+
+    With `credentials`, else with those of the service whose code runs now (`FACTFOLD_TLS_…`), else
+    without TLS. They are of the moment: a channel that is kept longer than a certificate is valid
+    cannot connect again.
 
     A call gets what is left of the time of the call being answered, unless it brings a shorter
     timeout of its own. Use it as `async with channel("127.0.0.1:50052") as shipments:`.
     """
     chain: list[Any] = [_Unary(target), _Stream(target), *interceptors]
+    if credentials is None and (files := Files.active()):
+        credentials = files.channel_credentials()
     if credentials is None:
         return grpc.aio.insecure_channel(target, interceptors=chain)
     return grpc.aio.secure_channel(target, credentials, interceptors=chain)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from google.protobuf.descriptor import Descriptor, FileDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from factfold.v1 import options_pb2
-from factfold_chassis.errors import WiringError
+from factfold_chassis.errors import NotInStubs, WiringError
 
 DEFAULT_PARTITIONS = 4
 # types-protobuf types the options of generated code, protoc's own .pyi does not.
@@ -145,3 +145,8 @@ def _method(method: MethodDescriptor) -> MethodSpec:
         server_streaming=method.server_streaming,
         idempotent=method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS,
     )
+
+
+def not_in_stubs(name: str) -> NoReturn:
+    """`__getattr__` of a module that stands for a contract's stubs."""
+    raise NotInStubs(name)

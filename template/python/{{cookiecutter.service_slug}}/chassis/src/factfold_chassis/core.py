@@ -18,6 +18,7 @@ from factfold_chassis.errors import (
     LogReplaced,
     LogUnreachable,
     NotReady,
+    OutcomeUnknown,
     PositionLost,
     VersionConflict,
     WiringError,
@@ -29,11 +30,15 @@ from factfold_chassis.facts import (
     new_meta,
     parse_positions,
     partition_of,
+    split_id,
 )
 from factfold_chassis.log.append import Appender
 from factfold_chassis.log.lane import NewFact, check_version
-from factfold_chassis.log.link import LinkLost, Redis
-from factfold_chassis.log.streams import Keys, create_stream, read_head
+from factfold_chassis.log.link import LinkLost
+from factfold_chassis.log.redis import Redis
+from factfold_chassis.log.replicas import Replicas
+from factfold_chassis.log.streams import Keys, create_stream, read_head, read_trimmed
+from factfold_chassis.log.trim import Policy, Trimmer
 from factfold_chassis.reactions.declare import Reaction
 from factfold_chassis.reactions.engine import ReactionEngine
 from factfold_chassis.settings import Settings
@@ -79,6 +84,9 @@ class Core:
         self.settings = settings
         self.telemetry = telemetry
         self.redis = Redis(settings.redis_url)
+        self.replicas = Replicas.within(settings.wait_replicas, settings.append_timeout)
+        reads = settings.redis_read_url
+        self.foreign = Redis(reads) if reads else self.redis  # reads other services' streams
         self.journal = Journal()
         self._query = Query(self)  # has no state of its own
         self.draining = asyncio.Event()
@@ -92,12 +100,28 @@ class Core:
         self.views_ready = asyncio.Event()  # set while all views have caught up
         self._views = self._make_views(folds, first)
         self._reactions = [ReactionEngine(self, reaction) for reaction in reactions]
+        # The processes beside the first one have nothing of their own that they could wait for.
+        policy = Policy(settings.keep_age, settings.keep_facts) if first else Policy()
+        self._trimmer = Trimmer(self.redis, policy, self.alarm)
         self._tasks: list[asyncio.Task[None]] = []
         self._reaction_tasks: list[asyncio.Task[None]] = []
+        self._begin_metrics()
+
+    def _begin_metrics(self) -> None:
+        """Counters begin at 0: one that first appears at 1 has not increased, to Prometheus."""
+        self.telemetry.count("factfold.log.alarms", 0)
         for engine in self._views.values():
-            telemetry.lag("view", engine.view.name, engine.lag)
-        for reaction in self._reactions:
-            telemetry.lag("reaction", reaction.reaction.name, reaction.lag)
+            view = engine.view.name
+            self.telemetry.lag("view", view, engine.lag)
+            self.telemetry.count("factfold.log.alarms", 0, view=view)
+            for stream in engine.streams:
+                self.telemetry.count("factfold.view.errors", 0, view=view, stream=stream)
+        self.telemetry.held_back(self._trimmer.held_back)
+        for each in self._reactions:
+            reaction = each.reaction.name
+            self.telemetry.lag("reaction", reaction, each.lag)
+            for name in ("factfold.reaction.errors", "factfold.reaction.given_up"):
+                self.telemetry.count(name, 0, reaction=reaction)
 
     def _make_views(self, folds: Sequence[Fold[Any, Any]], first: bool) -> dict[View, ViewEngine]:
         """One engine a view; the owner's also keeps the journal of the own streams."""
@@ -117,7 +141,7 @@ class Core:
         home = Home(self.name, self.settings.snapshot_dir, self.alarm, first=first)
         engines = {
             view: ViewEngine(
-                view, its, self.contract, self.redis,
+                view, its, self.contract, self.redis, foreign=self.foreign,
                 journal=self.journal if view is owner else None, home=home,
                 count=self.count, changed=self.changed,
             )
@@ -143,13 +167,15 @@ class Core:
                 appender = Appender(
                     self.redis, stream.name, epochs,
                     timeout=self.settings.append_timeout, limit=self.settings.append_queue,
-                    max_fact_bytes=self.settings.max_fact_bytes, alarm=self.alarm,
+                    max_fact_bytes=self.settings.max_fact_bytes, replicas=self.replicas,
+                    alarm=self.alarm,
                 )  # fmt: skip
                 self._appenders[stream.name] = appender
                 self._spawn(appender.run())
             self._status = ""
             for view in self._views.values():
                 self._spawn(view.run())
+                self._spawn(view.tell())
             self._spawn(self._keep())
             for reaction in self._reactions:
                 self._reaction_tasks.append(self._spawn(reaction.run()))
@@ -168,6 +194,8 @@ class Core:
             await asyncio.sleep(self.settings.snapshot_interval)
             for view in self._views.values():
                 await view.save()
+            # Not more often: as long as the own snapshots are no newer, they hold it back.
+            await self._trimmer.trim(self.epochs)
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)
@@ -360,23 +388,34 @@ class Core:
         """
         stream = specs[0].stream
         partition = partition_of(key, stream.partitions)
+        keys = Keys(stream.name, partition)
         try:
-            async with self._looking_up, self.redis.link() as link:
+            async with self._looking_up, self.redis.link(*keys.appending) as link:
                 head = await read_head(link, stream.name, partition)
                 if head is None:
                     return None
                 tail = Position(stream.name, partition, head.epoch, head.ms, head.n)
                 await self.owner.reach(tail, self.settings.read_timeout)
                 ids = self.journal.answered(stream.name, key, request_id)
-                log = Keys(stream.name, partition)["log"]
                 facts: list[Fact] = []
                 for entry_id in ids[begin : begin + len(specs)]:
-                    for entry in await link.call("XRANGE", log, entry_id, entry_id):
+                    entries = await link.call("XRANGE", keys["log"], entry_id, entry_id)
+                    if not entries and split_id(entry_id)[1] <= await read_trimmed(link, keys):
+                        place = Position(stream.name, partition, head.epoch, *split_id(entry_id))
+                        raise FailedPrecondition(
+                            f"the command was carried out when it came first, at {place}, and its "
+                            "answer was trimmed with that fact: ask for the present state"
+                        )
+                    for entry in entries:
                         facts.append(Fact(stream.name, partition, head.epoch, entry))
+                # The caller may have heard that it was unknown, as replicas did not have it.
+                missing = await self.replicas.missing_now(link, keys["producers"])
         except LinkLost as error:
             raise LogUnreachable(stream.name, str(error)) from None
         except PositionLost:
             raise NotReady(f"view {self.owner.view.name} is about to be rebuilt") from None
+        if facts and missing:
+            raise OutcomeUnknown(stream.name, f"it is in the log, but {missing}")
         if len(facts) < len(specs):
             return None
         if any(fact.type != spec.name for fact, spec in zip(facts, specs, strict=True)):

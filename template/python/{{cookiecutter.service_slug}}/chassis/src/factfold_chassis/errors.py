@@ -2,8 +2,9 @@
 
 StartError            the process ends: one line on stderr, exit code 2
   SettingsError         an environment variable
-    AddressRefused        FACTFOLD_LISTEN cannot be had
+    AddressRefused        FACTFOLD_LISTEN or FACTFOLD_HEALTH_LISTEN cannot be had
   WiringError           the contract and the code do not fit
+    NotInStubs            the code uses a name that the contract's stubs do not have
 ChassisError          a call ends: `code` and `message` are what the caller sees
   InvalidRequest        INVALID_ARGUMENT, with field violations
   NotFound              NOT_FOUND
@@ -37,14 +38,22 @@ class SettingsError(StartError):
 
 
 class AddressRefused(SettingsError):
-    def __init__(self, listen: str) -> None:
-        super().__init__(
-            f"FACTFOLD_LISTEN: {listen} cannot be listened on; is another process there?"
-        )
+    def __init__(self, listen: str, setting: str = "FACTFOLD_LISTEN") -> None:
+        super().__init__(f"{setting}: {listen} cannot be listened on; is another process there?")
 
 
 class WiringError(StartError):
     pass
+
+
+class NotInStubs(WiringError, AttributeError):
+    """As of a module: who asks whether it has the name gets an answer."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the contract's stubs have no {name}: correct it, or if protos/ has it, "
+            "make the stubs anew: `python hatch_build.py`"
+        )
 
 
 class ChassisError(Exception):

@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkProcess
 from typing import Any
@@ -62,22 +62,27 @@ def supervise(settings: Settings, serve: Serve) -> int:
     """
     if sys.platform != "linux":
         raise SettingsError("FACTFOLD_PROCESSES: only Linux shares a port; set it to 1")
-    with _reserve(settings.listen) as reserved:
+    with ExitStack() as reserved:
+        listen = _reserve(settings.listen, "FACTFOLD_LISTEN", reserved)
+        health = settings.health_listen
+        if health:
+            health = _reserve(health, "FACTFOLD_HEALTH_LISTEN", reserved)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # exit codes are lost where it is ignored
         # None is lost between two looks, nor between a fork and the child's own handlers.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
-        listen = f"{settings.listen.rpartition(':')[0]}:{reserved.getsockname()[1]}"
-        parent = _Parent(replace(settings, listen=listen), serve, reserved, mask)
-        return parent.run()
+        settings = replace(settings, listen=listen, health_listen=health)
+        return _Parent(settings, serve, reserved, mask).run()
 
 
-def _reserve(listen: str) -> socket.socket:
+def _reserve(listen: str, setting: str, held: ExitStack) -> str:
+    """The address with the port that it has until `held` is closed."""
     host, _, port = listen.rpartition(":")
     with suppress(OSError):
         for family, *_, address in socket.getaddrinfo(host.strip("[]"), port, type=_TCP):
             with suppress(OSError):
-                return _held(family, address)
-    raise AddressRefused(listen)
+                port = held.enter_context(_held(family, address)).getsockname()[1]
+                return f"{host}:{port}"
+    raise AddressRefused(listen, setting)
 
 
 def _held(family: int, address: Any) -> socket.socket:
@@ -105,9 +110,7 @@ class _Child:
 
 
 class _Parent:
-    def __init__(
-        self, settings: Settings, serve: Serve, reserved: socket.socket, mask: set[int]
-    ):
+    def __init__(self, settings: Settings, serve: Serve, reserved: ExitStack, mask: set[int]):
         self._settings = settings
         self._serve = serve
         self._reserved = reserved

@@ -19,6 +19,7 @@ from factfold_chassis.contract import MethodSpec
 from factfold_chassis.core import Core
 from factfold_chassis.errors import AddressRefused
 from factfold_chassis.rpc import handlers
+from factfold_chassis.tls import Files
 
 log = logging.getLogger("factfold.server")
 
@@ -27,17 +28,21 @@ _SAY_EVERY = 5.0  # seconds: how often it says how far it has come
 _FIGURE = re.compile(r"\d+")
 _QUIET, _LONGEST_REFUSAL = 0.05, 0.5  # seconds
 _WAITING = 100_000  # calls
+# A name to ask health for: SERVING as long as the process answers, ready or not. To restart one
+# that waits for its log, or rebuilds, would only make it begin again.
+ALIVE = "alive"
 _ENDLESS = 24 * 3600.0  # seconds: no drain takes so long
 
 
 class Server:
-    """Serves from `start` on; health follows `core.ready`.
+    """Serves from `start` on; health follows `core.ready`, but that of `ALIVE` does not.
 
     One of several processes listens only once the core is ready: before that, whoever connects
     is to meet one of the others.
 
     Attributes:
         address: host:port, once it listens.
+        health_address: of `FACTFOLD_HEALTH_LISTEN`, once that listens; empty without one.
         following: does the work after `start`; ends only by failing, as `start` does.
     """
 
@@ -46,9 +51,12 @@ class Server:
         core: Core,
         wired: Sequence[tuple[MethodSpec, Handler]],
         interceptors: Sequence[grpc.aio.ServerInterceptor],
+        tls: Files | None = None,
     ) -> None:
         self.address = core.settings.listen
+        self.health_address = core.settings.health_listen
         self._core = core
+        self._tls = tls
         self._shared = core.settings.processes > 1
         self._services = sorted({method.service for method, _ in wired})
         self._health = health.aio.HealthServicer()
@@ -64,11 +72,15 @@ class Server:
         )
         self._news = asyncio.Event()
         self.following: asyncio.Task[None] | None = None
+        # Others on this port would share its calls without anybody noticing.
+        reuse = ("grpc.so_reuseport", int(self._shared))
+        self._probes = grpc.aio.server(options=[reuse]) if self.health_address else None
+        if self._probes:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probes)
         self._server = grpc.aio.server(
             interceptors=[self._boundary] if interceptors else None,
             options=[
-                # Others on this port would share its calls without anybody noticing.
-                ("grpc.so_reuseport", int(self._shared)),
+                reuse,
                 # gRPC ends calls beyond these as CANCELLED, at random from 1,000 on that wait to
                 # be accepted, and callers do not repeat what was cancelled.
                 ("grpc.server.max_pending_requests", _WAITING),
@@ -79,6 +91,7 @@ class Server:
 
     async def start(self) -> None:
         """Raises AddressRefused."""
+        await self._health.set(ALIVE, health_pb2.HealthCheckResponse.SERVING)
         await self._set_health(serving=False)
         if not self._shared:
             await self._listen()
@@ -86,13 +99,14 @@ class Server:
         self.following = asyncio.create_task(self._follow())
 
     async def _listen(self) -> None:
-        listen = self._core.settings.listen
-        try:
-            port = self._server.add_insecure_port(listen)
-        except RuntimeError:
-            raise AddressRefused(listen) from None
-        self.address = f"{listen.rpartition(':')[0]}:{port}"
+        settings = self._core.settings
+        credentials = self._tls.server_credentials() if self._tls else None
+        self.address = _bound(self._server, settings.listen, "FACTFOLD_LISTEN", credentials)
         await self._server.start()
+        if self._probes:
+            listen = settings.health_listen
+            self.health_address = _bound(self._probes, listen, "FACTFOLD_HEALTH_LISTEN")
+            await self._probes.start()
 
     async def drain(self, timeout: float) -> None:
         """Take no more calls and let those under way finish, `timeout` seconds at most.
@@ -117,6 +131,8 @@ class Server:
         # whose time is up.
         await asyncio.shield(self._server.stop(None))
         await asyncio.shield(stopping)
+        if self._probes:
+            await asyncio.shield(self._probes.stop(None))
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
@@ -131,14 +147,21 @@ class Server:
                     await self._listen()
                     listening = True
                 if ready:
-                    log.info("serving", extra={"address": self.address})
+                    probed = {"health": self.health_address} if self._probes else {}
+                    log.info("serving", extra={"address": self.address, **probed})
                 else:
                     log.error("not serving", extra={"reason": self._core.status})
-            elif not ready and (status := self._core.status) != said:
+            elif (
+                not ready
+                and (status := self._core.status) != said
                 # That only its figures have changed is said now and then.
-                if _FIGURE.sub("", status) != _FIGURE.sub("", said) or loop.time() > at + _SAY_EVERY:
-                    said, at = status, loop.time()
-                    log.info("waiting", extra={"reason": said, "address": self.address})
+                and (
+                    _FIGURE.sub("", status) != _FIGURE.sub("", said)
+                    or loop.time() > at + _SAY_EVERY
+                )
+            ):
+                said, at = status, loop.time()
+                log.info("waiting", extra={"reason": said, "address": self.address})
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), None if ready else _LOOK_EVERY)
 
@@ -149,15 +172,30 @@ class Server:
             await self._health.set(name, status)
 
 
+def _bound(
+    server: grpc.aio.Server,
+    listen: str,
+    setting: str,
+    credentials: grpc.ServerCredentials | None = None,
+) -> str:
+    """The address that it has now; plaintext without `credentials`."""
+    try:
+        if credentials is None:
+            port = server.add_insecure_port(listen)
+        else:
+            port = server.add_secure_port(listen, credentials)
+    except RuntimeError:
+        raise AddressRefused(listen, setting) from None
+    return f"{listen.rpartition(':')[0]}:{port}"
+
+
 class _Registry:
     """A server to which gRPC's own services are added, for the boundary to go around them."""
 
     def __init__(self) -> None:
         self.handlers: Handlers = {}
 
-    def add_registered_method_handlers(
-        self, service: str, handlers: Handlers
-    ) -> None:
+    def add_registered_method_handlers(self, service: str, handlers: Handlers) -> None:
         paths = {f"/{service}/{name}": handler for name, handler in handlers.items()}
         self.handlers = {**self.handlers, **paths}
 

@@ -32,6 +32,7 @@ from factfold_chassis.server import Server
 from factfold_chassis.settings import Settings
 from factfold_chassis.tasks import within
 from factfold_chassis.telemetry import Telemetry
+from factfold_chassis.tls import Files
 from factfold_chassis.views.declare import Fold
 
 log = logging.getLogger("factfold.service")
@@ -78,7 +79,8 @@ class Service:
             wired.methods.append((method, _fitting(method, handler)))
         for handler in handlers.values():
             raise WiringError(
-                f"the handler {handler.name} answers no RPC: name it after one of the contract's"
+                f"the handler {handler.name} answers no RPC: name it after one of the contract's, "
+                "or if protos/ has it, make the stubs anew: `python hatch_build.py`"
             )
         return wired
 
@@ -124,7 +126,8 @@ class Running:
             telemetry,
             first=member is None or member.number == 1,
         )
-        self._server = Server(self.core, wired.methods, service.interceptors)
+        self._tls = Files.of(settings, self.core.alarm)
+        self._server = Server(self.core, wired.methods, service.interceptors, self._tls)
 
     @property
     def address(self) -> str:
@@ -142,6 +145,7 @@ class Running:
 
     async def __aenter__(self) -> Self:
         self.telemetry.activate()
+        Files.activate(self._tls)
         log.info("starting", extra={"redis": self.settings.redis_address})
         try:
             await self._server.start()

@@ -4,7 +4,6 @@ Tracing and metrics are configured by the standard `OTEL_*` variables instead.
 """
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -13,6 +12,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from factfold_chassis.errors import SettingsError
+from factfold_chassis.log import redis_tls
+from factfold_chassis.log.url import LogUrl
 
 PREFIX = "FACTFOLD_"
 
@@ -42,16 +43,14 @@ def _number(default: float, doc: str) -> Any:
     return _setting(default, doc, f"a {what} above 0", parse)
 
 
-def _redis_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme == "unix":
-        valid = re.fullmatch(r"/[^@]+", parts.path) is not None
-    else:
-        # A raw "/" in a password would otherwise end up in the path, and so in a log line.
-        valid = re.fullmatch(r"/?|/\d+", parts.path) is not None and parts.port != 0
-        valid = valid and parts.scheme in ("redis", "rediss") and bool(parts.hostname)
-    if not valid:
+def _count(text: str) -> int:
+    if int(text) < 0:
         raise ValueError
+    return int(text)
+
+
+def _redis_url(text: str) -> str:
+    LogUrl.parse(text)
     return text
 
 
@@ -81,8 +80,23 @@ class Settings:
 
     redis_url: str = _setting(
         "redis://127.0.0.1:6379/0",
-        "The log: redis://, rediss:// or unix://, with user and password if it asks for them.",
-        "redis://[user:password@]host:port/db, special characters of the password percent-encoded",
+        "The log: redis://, rediss:// or unix://, with user and password if it asks for them. "
+        "redis+cluster://host:port,host:port: nodes of a Redis Cluster, some are enough. "
+        "redis+sentinel://host:port,host:port/name: sentinels, and what they call the log's "
+        "server. Both also with rediss, which is TLS: ?ssl_ca_certs=FILE names the authority that "
+        "has signed the server's certificate, &ssl_certfile=FILE&ssl_keyfile=FILE this service's "
+        "own one.",
+        "redis://[user:password@]host:port/db, redis+cluster://host:port,host:port or "
+        "redis+sentinel://host:port,host:port/name, special characters of the password "
+        "percent-encoded, with no option that redis-py does not know",
+        _redis_url,
+        secret=True,
+    )
+    redis_read_url: str = _setting(
+        "",
+        "The same log as a user who reads other services' streams and writes nothing: for Redis "
+        "6.2, whose users cannot hold both rights apart. Empty: FACTFOLD_REDIS_URL reads them too.",
+        "a URL as that of FACTFOLD_REDIS_URL",
         _redis_url,
         secret=True,
     )
@@ -99,6 +113,30 @@ class Settings:
         "a whole number above 0, or auto",
         _processes,
     )
+    tls_cert_file: str = _setting(
+        "",
+        "Mutual TLS: the service's certificate in PEM, shown to callers and to the services that "
+        "it calls. All three FACTFOLD_TLS_… or none; new files are used without a restart.",
+        "a file",
+        str,
+    )
+    tls_key_file: str = _setting(
+        "", "Mutual TLS: the certificate's private key in PEM, without a password.", "a file", str
+    )
+    tls_ca_file: str = _setting(
+        "",
+        "Mutual TLS: certificates in PEM of the authorities that must have signed the certificates "
+        "of callers and of the services that it calls.",
+        "a file",
+        str,
+    )
+    health_listen: str = _setting(
+        "",
+        "Address of one more server, host:port, that answers gRPC health checks alone and without "
+        "TLS, which probes of Kubernetes do not speak; empty: there is none.",
+        "host:port, such as 0.0.0.0:50052",
+        _listen,
+    )
     log_format: str = _choice(
         "auto", "json, text, or auto: text on a terminal, else json.", "auto", "json", "text"
     )
@@ -112,6 +150,14 @@ class Settings:
     )
     default_deadline: float = _number(10.0, "Deadline of unary calls that bring none.")
     append_timeout: float = _number(2.0, "Time an append may wait for the log.")
+    wait_replicas: int = _setting(
+        0,
+        "Replicas of Redis that must have confirmed a fact before its append is answered, and "
+        "before a reaction goes on from what it has appended. It makes a failover lose less; it "
+        "cannot make it lose nothing.",
+        "a whole number, 0 or above",
+        _count,
+    )
     read_timeout: float = _number(
         2.0, "Time a call with factfold-at-least may wait for the view, at most."
     )
@@ -130,7 +176,7 @@ class Settings:
     )
     lease: float = _number(
         5.0,
-        "Time after which a silent instance's reactions are taken over; the same for all instances.",
+        "Time after which a silent instance's reactions are taken over; the same for all of them.",
     )
     snapshot_dir: str = _setting(
         "",
@@ -140,6 +186,17 @@ class Settings:
         str,
     )
     snapshot_interval: float = _number(300.0, "Time between two snapshots of a view.")
+    keep_age: float = _number(
+        0.0,
+        "Age that a fact of this service's own streams must have to be removed from the log, once "
+        "all readers have it and have kept it; empty: none is removed because of its age.",
+    )
+    keep_facts: int = _number(
+        0,
+        "Facts that a partition of this service's own streams is left with, if all readers have "
+        "the older ones and have kept them; empty: none is removed because of their number. With "
+        "both, a fact goes as soon as one of them lets it.",
+    )
 
     @property
     def redis_address(self) -> str:
@@ -150,8 +207,11 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """The texts that must never be logged."""
-        parts = urlsplit(self.redis_url)
-        passwords = [parts.password or "", *parse_qs(parts.query).get("password", [])]
+        passwords: list[str] = []
+        for parts in map(urlsplit, (self.redis_url, self.redis_read_url)):
+            options = parse_qs(parts.query)
+            passwords += [parts.password or "", *options.get("password", [])]
+            passwords += options.get("sentinel_password", []) + options.get("ssl_password", [])
         return tuple({form for text in passwords for form in (text, unquote(text)) if form})
 
     @classmethod
@@ -188,4 +248,8 @@ class Settings:
                 shown = "cannot be used" if item.metadata["secret"] else f"is {text!r}"
                 rule = item.metadata["rule"]
                 raise SettingsError(f"{variable} {shown}: it must be {rule}") from None
-        return cls(**values)
+        settings = cls(**values)
+        for name in ("redis_url", "redis_read_url"):
+            if problem := redis_tls.problem(getattr(settings, name)):
+                raise SettingsError(f"{PREFIX}{name.upper()}: {problem}")
+        return settings

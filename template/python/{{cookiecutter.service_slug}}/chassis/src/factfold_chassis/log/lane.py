@@ -14,6 +14,7 @@ from factfold_chassis.log.scripts import APPEND
 
 MAX_BATCH_FACTS = 256
 MAX_BATCH_BYTES = 1 << 20
+REMEMBERED = 256  # acknowledged batches of a partition
 MAX_VERSION = 2**53 - 1  # above it, Lua's numbers round
 
 
@@ -28,17 +29,27 @@ class NewFact:
     expected_version: int | None = None
 
     @property
+    def fact_id(self) -> bytes:
+        """16 bytes: FactMeta begins with it."""
+        return self.meta[2:18]
+
+    @property
     def size(self) -> int:
-        return len(self.key) + len(self.type) + len(self.meta) + len(self.data) + 32
+        key = len(self.key.encode())
+        return key + len(self.type) + len(self.meta) + len(self.data) + 32
 
 
-def check_fact(key: str, type_: str, size: int, max_bytes: int) -> None:
-    """Raises InvalidRequest if a fact does not fit the wire format."""
+def check_key(key: str) -> None:
+    """Raises InvalidRequest if no fact can have this key."""
     length = len(key.encode())
     if not 1 <= length <= MAX_KEY_BYTES:
         raise InvalidRequest("key", f"a key has 1 to {MAX_KEY_BYTES} bytes, this one {length}")
     if key == "_":
         raise InvalidRequest("key", "'_' is no key: every hash in Redis has a field of this name")
+
+
+def check_size(type_: str, size: int, max_bytes: int) -> None:
+    """Raises InvalidRequest if a fact of this type is too large."""
     if size > max_bytes:
         raise InvalidRequest(type_, f"a fact has at most {max_bytes} bytes, not {size}")
 
@@ -50,6 +61,13 @@ def check_version(expected: int) -> None:
     """
     if not 0 <= expected <= MAX_VERSION:
         raise InvalidRequest("expected_version", f"must be from 0 to {MAX_VERSION}")
+
+
+def listed_versions(expected: Sequence[int | None]) -> str:
+    """As the append script takes them, of facts that follow each other."""
+    if expected.count(None) == len(expected):
+        return ""
+    return ",".join(["" if version is None else str(version) for version in expected])
 
 
 @dataclass(slots=True, eq=False)
@@ -70,23 +88,48 @@ class Batch:
     units: list[Unit]
     packed: bytes
     sent: int = 0
+    confirming: int = 0  # replies that come behind its own
     lane: "Lane | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """Facts that callers were told of: what a failover takes away can then be named."""
+
+    ms: int
+    first: int  # n
+    end: int  # n of the last
+    fact_id: bytes  # of the last; empty: not known
+
+    @property
+    def last(self) -> bytes:
+        return b"%d-%d" % (self.ms, self.end)
+
+    @property
+    def ids(self) -> list[bytes]:
+        """Of the entries."""
+        return [b"%d-%d" % (self.ms, n) for n in range(self.first, self.end + 1)]
 
 
 @dataclass(slots=True, eq=False)
 class Lane:
     """One partition: what waits, and the window of batches in flight."""
 
+    stream: str
     partition: int
     epoch: str
     keys: list[str]
-    producer: str = ""
+    producer: str = dataclass_field(default_factory=lambda: secrets.token_hex(16))
     sequence: int = 0
     pending: deque[Unit] = dataclass_field(default_factory=deque)
     window: deque[Batch] = dataclass_field(default_factory=deque)
     unanswered: int = 0
     resend: bool = False
     answered: float = 0.0  # when the last batch was
+    acknowledged: deque[Acknowledged] = dataclass_field(
+        default_factory=lambda: deque(maxlen=REMEMBERED)
+    )
+    wake: asyncio.Event = dataclass_field(default_factory=asyncio.Event)  # something is to be sent
     last: int = 0  # its turn, among those of all lanes
     dead: str = ""
 
@@ -116,13 +159,15 @@ class Lane:
 
     def pack(self, units: list[Unit]) -> Batch:
         predecessor, self.sequence = self.sequence, self.sequence + 1
+        facts = [fact for unit in units for fact in unit.facts]
+        sizes = ""
+        if len(facts) > len(units):
+            sizes = ",".join([str(len(unit.facts)) for unit in units])
+        versions = listed_versions([fact.expected_version for fact in facts])
         args: list[Argument] = [
-            self.epoch, self.producer, "batch", self.sequence, predecessor, len(units)
+            self.epoch, self.producer, "batch", self.sequence, predecessor, sizes, versions
         ]  # fmt: skip
-        for unit in units:
-            args += (self.sequence, len(unit.facts))
-            for fact in unit.facts:
-                expected = "" if fact.expected_version is None else fact.expected_version
-                args += (fact.key, expected, fact.type, fact.meta, fact.data)
+        for fact in facts:
+            args += (fact.type, fact.key, fact.meta, fact.data)
         packed = pack_command(APPEND.command(self.keys, *args))
         return Batch(self.sequence, units, packed, lane=self)

@@ -1,29 +1,34 @@
 """One connection to Redis, used without redis-py's reply shaping.
 
-redis-py makes the connection (URL, TLS, authentication). From then on commands are packed by
-hiredis, and replies come as hiredis parsed them: shaping XREAD replies, and asyncio's streams,
-cost more than the network does.
+Commands are packed by hiredis, and replies come as hiredis parsed them: shaping XREAD replies, and
+asyncio's streams, cost more than the network does.
 """
 
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import hiredis
-from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import DefaultParser
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 CONNECT_TIMEOUT = 2.0
 REPLY_TIMEOUT = 5.0
 
 _CLOSED = "the connection is closed"
 _NOTHING: Any = object()
+# What a server answers that does not have what it is asked for: it is elsewhere, or on its way.
+_ELSEWHERE = (AskError, TryAgainError, ClusterDownError, ReadOnlyError)  # MOVED is an ASK
 
 Argument = str | bytes | int
 
@@ -32,37 +37,11 @@ pack_command = cast(Callable[[tuple[Argument, ...]], bytes], hiredis.pack_comman
 
 
 class LinkLost(Exception):
-    """The connection is gone, or the server cannot answer now; `str(error)` says why."""
+    """The connection is gone, or its server cannot answer now; `str(error)` says why."""
 
 
-class Redis:
-    """Where Redis is; opens links to it."""
-
-    def __init__(self, url: str):
-        # Retries are ours: redis-py's would send an XADD twice (docs/protocol.md, Append).
-        self._pool: Any = ConnectionPool.from_url(
-            url,
-            protocol=2,
-            socket_timeout=None,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        )
-
-    @asynccontextmanager
-    async def link(self) -> AsyncIterator["Link"]:
-        """An open link, closed at the end. Raises LinkLost."""
-        connection = self._pool.make_connection()
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await connection.connect()
-        except (RedisError, OSError, TimeoutError) as error:
-            raise LinkLost(_reason(error)) from error
-        try:
-            yield Link(connection._writer.transport)
-        finally:
-            # Never handed on: a cancelled blocking read leaves a connection out of step.
-            with suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
+class NoLink(LinkLost):
+    """There was no connection in the first place."""
 
 
 class Link(asyncio.Protocol):
@@ -70,9 +49,20 @@ class Link(asyncio.Protocol):
 
     Args:
         transport: of a connection with nothing under way; taken over.
+        redirected: told of an answer by which what was asked for is not there.
+        asking: the server is asked for keys of a slot that is not its own yet.
+
+    Attributes:
+        received: bytes of replies so far.
     """
 
-    def __init__(self, transport: asyncio.Transport):
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        redirected: Callable[[ResponseError], None] = lambda error: None,
+        *,
+        asking: bool = False,
+    ):
         parse_error: Any = DefaultParser.parse_error  # the server's errors, as redis-py knows them
         self._parser = hiredis.Reader(replyError=parse_error, notEnoughData=_NOTHING)
         self._replies: deque[Any] = deque()
@@ -80,6 +70,9 @@ class Link(asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None  # None: there is room for more commands
         self._loop = asyncio.get_running_loop()
         self._lost = ""
+        self._redirected = redirected
+        self._asking = asking
+        self.received = 0
         self._transport = transport
         transport.set_protocol(self)
         if transport.is_closing():
@@ -88,6 +81,7 @@ class Link(asyncio.Protocol):
     # What asyncio tells.
 
     def data_received(self, data: bytes) -> None:
+        self.received += len(data)
         self._parser.feed(data)
         try:
             while (reply := self._parser.gets()) is not _NOTHING:
@@ -98,7 +92,7 @@ class Link(asyncio.Protocol):
         _wake(self._arrival)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._lost = self._lost or (_reason(error) if error else _CLOSED)
+        self._lost = self._lost or (reason_of(error) if error else _CLOSED)
         _wake(self._arrival)
         _wake(self._room)
 
@@ -113,15 +107,22 @@ class Link(asyncio.Protocol):
 
     async def send(self, *commands: tuple[Argument, ...]) -> None:
         """Write commands without waiting for replies. Raises LinkLost."""
-        await self.send_packed(b"".join(map(pack_command, commands)))
+        await self.send_packed(*map(pack_command, commands))
 
-    async def send_packed(self, packed: bytes) -> None:
-        """Write what pack_command made. Raises LinkLost."""
+    async def send_packed(self, *packed: bytes) -> None:
+        """Write commands that pack_command made. Raises LinkLost."""
         if self._lost or self._transport.is_closing():
             raise LinkLost(self._lost or _CLOSED)
-        self._transport.write(packed)
+        self._write(packed)
         if self._room is not None:
-            await asyncio.shield(self._room)
+            why = f"it took nothing more for {REPLY_TIMEOUT:g} s"
+            late = self._loop.call_later(REPLY_TIMEOUT, self._give_up, why)
+            try:
+                await asyncio.shield(self._room)
+            finally:
+                late.cancel()
+            if self._lost:
+                raise LinkLost(self._lost)
 
     def send_soon(self, *commands: tuple[Argument, ...]) -> None:
         """Write commands, few and small, once whoever runs now has paused.
@@ -132,7 +133,12 @@ class Link(asyncio.Protocol):
 
     def _send_now(self, commands: Sequence[tuple[Argument, ...]]) -> None:
         if not (self._lost or self._transport.is_closing()):
-            self._transport.write(b"".join(map(pack_command, commands)))
+            self._write([*map(pack_command, commands)])
+
+    def _write(self, packed: Sequence[bytes]) -> None:
+        if self._asking:  # it is asked anew for each command
+            packed = [part for command in packed for part in (_ASKING, command)]
+        self._transport.write(b"".join(packed))
 
     async def receive(self) -> Any:
         """The next reply: bytes, int, None or lists of them.
@@ -141,21 +147,29 @@ class Link(asyncio.Protocol):
             LinkLost: the connection broke.
             ResponseError: the server's error reply; the link goes on.
         """
+        if self._asking:
+            await self._next()
+        reply = await self._next()
+        if isinstance(reply, RedisError):
+            if isinstance(reply, _ELSEWHERE):
+                self._redirected(reply)
+                raise LinkLost(_elsewhere(reply)) from reply
+            if isinstance(reply, ResponseError):
+                raise reply
+            raise LinkLost(reason_of(reply)) from reply
+        return reply
+
+    async def _next(self) -> Any:
         while not self._replies:
             if self._lost:
                 raise LinkLost(self._lost)
             self._arrival = self._loop.create_future()
             await self._arrival
-        reply = self._replies.popleft()
-        if isinstance(reply, RedisError):
-            if isinstance(reply, ResponseError):
-                raise reply
-            raise LinkLost(_reason(reply)) from reply
-        return reply
+        return self._replies.popleft()
 
     async def receive_soon(self, within: float = REPLY_TIMEOUT) -> Any:
         """The next reply; LinkLost, from then on, if it takes longer than `within` seconds."""
-        if self._replies:
+        if self._replies and not self._asking:
             return await self.receive()
         # Not by asyncio.timeout, which takes as long as all else that is done for a reply.
         late = self._loop.call_later(within, self._give_up, f"no reply within {within:g} s")
@@ -167,6 +181,7 @@ class Link(asyncio.Protocol):
     def _give_up(self, reason: str) -> None:
         self._lost = self._lost or reason
         _wake(self._arrival)
+        _wake(self._room)
 
     async def call(self, *command: Argument) -> Any:
         """Send one command and wait for its reply, REPLY_TIMEOUT at most."""
@@ -174,12 +189,24 @@ class Link(asyncio.Protocol):
         return await self.receive_soon()
 
 
+def _elsewhere(error: ResponseError) -> str:
+    """Why a server does not have what it is asked for, as one clause."""
+    if not isinstance(error, AskError):
+        return f"{type(error).__name__}: {reason_of(error)}"
+    how = "has moved" if isinstance(error, MovedError) else "is on its way"
+    return f"slot {error.slot_id} of the cluster {how} to {error.host}:{error.port}"
+
+
+_ASKING = pack_command(("ASKING",))
+
+
 def _wake(waiting: asyncio.Future[None] | None) -> None:
     if waiting is not None and not waiting.done():
         waiting.set_result(None)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """In one clause."""
     return str(error).strip() or type(error).__name__
 
 
@@ -200,13 +227,16 @@ class Backoff:
 
     async def pause(self, error: Exception) -> None:
         self._attempt += 1
-        self._on_loss(_reason(error), self._attempt)
+        self._on_loss(reason_of(error), self._attempt)
         longest = min(1.0, 0.05 * 2 ** min(self._attempt - 1, 6))
         await asyncio.sleep(longest * random.uniform(0.5, 1.0))
 
 
 async def persist(work: Callable[[], Awaitable[None]], on_loss: Callable[[str, int], None]) -> None:
-    """Run `work` until it returns, again after each lost link."""
+    """Run `work` until it returns, again after each lost link.
+
+    Pauses are short again after a link that lasted: not if none was made, however long that took.
+    """
     loop = asyncio.get_running_loop()
     backoff = Backoff(on_loss)
     while True:
@@ -214,6 +244,6 @@ async def persist(work: Callable[[], Awaitable[None]], on_loss: Callable[[str, i
         try:
             return await work()
         except (LinkLost, ResponseError) as error:
-            if loop.time() - began > 1.0:
+            if loop.time() - began > 1.0 and not isinstance(error, NoLink):
                 backoff.reset()
             await backoff.pause(error)

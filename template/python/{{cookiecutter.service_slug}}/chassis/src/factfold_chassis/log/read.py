@@ -5,9 +5,10 @@ again past the reader looks like a longer log otherwise (docs/protocol.md, Readi
 """
 
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 from redis.exceptions import ResponseError
@@ -20,9 +21,9 @@ from factfold_chassis.log.link import (
     Backoff,
     Link,
     LinkLost,
-    Redis,
 )
-from factfold_chassis.log.streams import Keys, read_head
+from factfold_chassis.log.redis import Redis
+from factfold_chassis.log.streams import Keys, read_head, read_trimmed
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class LogChanged(Exception):
 
 
 class LogBroken(LogChanged):
-    """Reading it again from the start would end in the same way; `advice`: what an operator does."""
+    """Reading it again from the start would end the same way; `advice`: what an operator does."""
 
     advice = ""
 
@@ -44,6 +45,15 @@ class LogGap(LogBroken):
     """Facts that were not read yet have been removed."""
 
     advice = "restore the log from a backup and restart"
+
+
+class LogTrimmed(LogBroken):
+    """The same, and somebody meant it."""
+
+    advice = (
+        "for a view, copy the *.snapshot files of an instance that has read them into "
+        "FACTFOLD_SNAPSHOT_DIR and restart"
+    )
 
 
 class LogForeign(LogBroken):
@@ -62,6 +72,13 @@ class LogRecreated(LogChanged):
 
 class LogGone(LogChanged):
     """The partition is not there any more."""
+
+
+class _Missing(Exception):
+    """Facts from `first` to `last` are not in the log, and later ones are, or are counted."""
+
+    def __init__(self, first: int, last: int):
+        self.first, self.last = first, last
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +104,24 @@ class Batch:
     entries: list[Entry]
     anchor: Anchor  # the last of them
     tail: int  # n of the log's last fact, as last seen
-    size: int = 0  # bytes of data
+    size: int = 0  # bytes that were read for them
+
+
+class Lag(NamedTuple):
+    """How far behind the log's end somebody is, as that was last seen."""
+
+    stream: str
+    partition: int
+    facts: int
+    seconds: float | None  # since the oldest of these facts was appended; None: not known
+
+    @classmethod
+    def of(cls, stream: str, partition: int, facts: int, since: int) -> "Lag":
+        """`since`: ms of the oldest of these facts, or of the last one before; 0: not known."""
+        seconds: float | None = 0.0
+        if facts > 0:
+            seconds = max(0.0, time.time() - since / 1000) if since else None
+        return cls(stream, partition, max(0, facts), seconds)
 
 
 class Reader:
@@ -135,7 +169,7 @@ class Reader:
         backoff = Backoff(self._on_loss)
         while True:
             try:
-                async with self._redis.link() as link:
+                async with self._redis.link(self._log, self._head) as link:
                     async for batch in self._session(link):
                         backoff.reset()
                         yield batch
@@ -146,12 +180,17 @@ class Reader:
         head = await read_head(link, self.stream, self.partition)
         self._check_head(head.epoch if head else None, head.n if head else 0)
         self._due = 0
-        blocking, at_once = False, self._at_once
+        blocking, at_once, received = False, self._at_once, link.received
         self._ask(link, self.anchor, blocking)
         while True:
-            entries = await self._take(link, blocking)
+            try:
+                entries, anchored = await self._take(link, blocking)
+            except _Missing as gap:
+                raise await self._why(link, gap.first, gap.last) from None
             blocking = len(entries) < self._count
-            size = sum([len(fields[-1]) for _, fields in entries])
+            # All that has come since, as the next read is not under way yet, but for the anchor.
+            size = link.received - received - sum(len(b"".join(fields)) for _, fields in anchored)
+            received = link.received
             if entries:
                 self._count = max(1, min(self._most, len(entries) * BATCH_BYTES // (size + 1)))
             after = _anchor_of(entries[-1]) if entries else self.anchor
@@ -175,9 +214,11 @@ class Reader:
         # Not at once: what has just come is handed on first.
         link.send_soon(*commands, ("HMGET", self._head, "epoch", "n"))
 
-    async def _take(self, link: Link, blocking: bool) -> list[Entry]:
+    async def _take(self, link: Link, blocking: bool) -> tuple[list[Entry], list[Entry]]:
+        """What has come behind the anchor, and the anchor's entry, if it is still there."""
         found: list[Any] | None = await link.receive_soon(BLOCK + REPLY_TIMEOUT)
         entries: list[Entry] = found or []
+        anchored: list[Entry]
         if blocking:
             entries = found[0][1] if found else []
             anchored = await link.receive_soon()
@@ -192,10 +233,10 @@ class Reader:
         if entries:
             self._check_sequence(entries)
         elif self._due > self.anchor.n:
-            raise LogGap(_missing(self.anchor.n + 1, self._due))
+            raise _Missing(self.anchor.n + 1, self._due)
         # Counted already and not found: appended in between, or gone. The next read tells.
         self._due = 0 if entries else self.tail
-        return entries
+        return entries, anchored
 
     def _check_head(self, epoch: str | None, n: int) -> None:
         if epoch is None:
@@ -208,7 +249,7 @@ class Reader:
 
     async def _check_anchor(self, link: Link, entry: Entry | None) -> None:
         if entry is not None:
-            if self.anchor.fact_id not in (b"", _fact_id(entry)):
+            if self.anchor.fact_id not in (b"", fact_id_of(entry)):
                 raise LogRolledBack(f"another fact stands at {self.anchor.entry_id}")
             return
         first = await link.call("XRANGE", self._log, "-", "+", "COUNT", 1)
@@ -217,7 +258,7 @@ class Reader:
         # Trimmed past the anchor: harmless unless facts are missing behind it.
         begins = split_id(first[0][0])[1] if first else self.tail + 1
         if begins > self.anchor.n + 1:
-            raise LogGap(_missing(self.anchor.n + 1, begins - 1))
+            raise _Missing(self.anchor.n + 1, begins - 1)
 
     def _check_sequence(self, entries: list[Entry]) -> None:
         """Dense numbers up to the head's n, which was read after the entries."""
@@ -230,19 +271,26 @@ class Reader:
             if not expected <= n <= self.tail:
                 raise LogForeign(f"no appender wrote the entry {entry[0].decode()}")
             if n > expected:
-                raise LogGap(_missing(expected, n - 1))
+                raise _Missing(expected, n - 1)
             expected += 1
+
+    async def _why(self, link: Link, first: int, last: int) -> LogBroken:
+        """Facts that were trimmed on purpose are told apart from those that are lost."""
+        trimmed = await read_trimmed(link, Keys(self.stream, self.partition))
+        if last <= trimmed:
+            return LogTrimmed(
+                f"facts {first} to {last} were trimmed on purpose, and only a backup of the log "
+                "has them"
+            )
+        return LogGap(f"facts {first} to {last} were removed before they were read")
 
     def _say_loss(self, reason: str, attempt: int) -> None:
         if attempt == 1:
             logger.warning("reading %s/%d: %s", self.stream, self.partition, reason)
 
 
-def _missing(first: int, last: int) -> str:
-    return f"facts {first} to {last} were removed before they were read"
-
-
-def _fact_id(entry: Entry) -> bytes:
+def fact_id_of(entry: Entry) -> bytes:
+    """16 bytes; empty if it cannot be read."""
     fields = entry[1]
     try:
         return FactMeta.FromString(fields[2 * fields[::2].index(b"meta") + 1]).id
@@ -251,4 +299,4 @@ def _fact_id(entry: Entry) -> bytes:
 
 
 def _anchor_of(entry: Entry) -> Anchor:
-    return Anchor(*split_id(entry[0]), _fact_id(entry))
+    return Anchor(*split_id(entry[0]), fact_id_of(entry))

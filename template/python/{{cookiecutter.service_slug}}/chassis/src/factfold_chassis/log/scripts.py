@@ -1,5 +1,6 @@
 """The Lua scripts that every language shares, and how they are called."""
 
+from collections.abc import Sequence
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any
@@ -16,11 +17,11 @@ class Script:
         self.source = (files("factfold_chassis") / "lua" / f"{name}.lua").read_bytes()
         self.sha = sha1(self.source, usedforsecurity=False).hexdigest()
 
-    def command(self, keys: list[str], *args: Argument) -> tuple[Argument, ...]:
+    def command(self, keys: Sequence[str | bytes], *args: Argument) -> tuple[Argument, ...]:
         """The EVALSHA command."""
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
-    async def __call__(self, link: Link, keys: list[str], *args: Argument) -> Any:
+    async def __call__(self, link: Link, keys: Sequence[str | bytes], *args: Argument) -> Any:
         """Run it and wait; safe to run again because the server had not run it yet."""
         try:
             return await link.call(*self.command(keys, *args))
@@ -45,3 +46,5 @@ RELEASE = Script("release")
 SETTLE = Script("settle")
 COMMIT = Script("commit")
 LETTERS = Script("letters")
+RENEW = Script("renew")
+TRIM = Script("trim")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from factfold_chassis.contract import StreamSpec
 from factfold_chassis.errors import LogReplaced, WiringError
-from factfold_chassis.log.link import Link, Redis, persist
+from factfold_chassis.log.link import Link, persist
+from factfold_chassis.log.redis import Links, Redis
 from factfold_chassis.log.scripts import CREATE
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,16 @@ async def read_head(link: Link, stream: str, partition: int) -> Head | None:
     return Head(reply[0].decode(), int(reply[1]), int(reply[2]), int(reply[3]))
 
 
+async def read_trimmed(link: Link, keys: Keys) -> int:
+    """The n up to which facts were removed on purpose."""
+    return int(await link.call("HGET", keys["head"], "trimmed") or 0)
+
+
+async def _head(links: Links, stream: str, partition: int) -> Head | None:
+    link = await links.to(Keys(stream, partition)["head"])
+    return await read_head(link, stream, partition)
+
+
 async def create_stream(
     redis: Redis, stream: StreamSpec, *, expected: Callable[[], str] = lambda: ""
 ) -> list[str]:
@@ -69,21 +80,23 @@ async def create_stream(
     async def create() -> None:
         epochs.clear()
         epoch = secrets.token_hex(8)
-        async with redis.link() as link:
-            heads = [await read_head(link, stream.name, p) for p in range(stream.partitions)]
+        async with redis.links() as links:
+            heads = [await _head(links, stream.name, p) for p in range(stream.partitions)]
             present = [head for head in heads if head is not None]
             for head in present:
                 _check_partitions(stream, head.partitions)
             # Nobody appends before all partitions are there.
             filled = any(head.n for head in present)
             for partition, found in enumerate(heads):
-                if found is None and (why := "others hold facts" if filled else expected()):
+                if (
+                    found is None
+                    and (why := "others hold facts" if filled else expected())
                     # Somebody else may have created it since.
-                    if await read_head(link, stream.name, partition) is None:
-                        raise LogReplaced(
-                            stream.name, f"partition {partition} is absent, and {why}"
-                        )
+                    and await _head(links, stream.name, partition) is None
+                ):
+                    raise LogReplaced(stream.name, f"partition {partition} is absent, and {why}")
                 keys = Keys(stream.name, partition).appending
+                link = await links.to(*keys)
                 status, *reply = await CREATE(link, keys, stream.partitions, epoch)
                 if status == b"FOREIGN":
                     raise LogReplaced(stream.name, reply[0].decode())
@@ -113,12 +126,12 @@ async def wait_for_stream(redis: Redis, stream: str) -> list[Head]:
 
     async def wait() -> None:
         said = False
-        async with redis.link() as link:
+        async with redis.links() as links:
             while True:
                 heads.clear()
-                head = await read_head(link, stream, 0)
+                head = await _head(links, stream, 0)
                 for partition in range(head.partitions if head else 0):
-                    found = await read_head(link, stream, partition)
+                    found = await _head(links, stream, partition)
                     if found:
                         heads.append(found)
                 if head and len(heads) == head.partitions:

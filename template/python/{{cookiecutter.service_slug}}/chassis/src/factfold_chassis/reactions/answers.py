@@ -31,6 +31,7 @@ class Answers:
     """
 
     def __init__(self, core: "Core", reaction: Reaction, events: Mapping[str, EventSpec]):
+        self.reaction = reaction.name
         self.group = f"{core.name}.{reaction.name}"
         self._core = core
         self._reaction = reaction
@@ -119,9 +120,7 @@ class Answers:
             return self._failed(fact, reason, stack=not again), []
         return outcome_of(units), units
 
-    def _failed(
-        self, fact: Fact, reason: str, *, hopeless: bool = False, stack: bool
-    ) -> Outcome:
+    def _failed(self, fact: Fact, reason: str, *, hopeless: bool = False, stack: bool) -> Outcome:
         self._core.count("factfold.reaction.errors", reaction=self._reaction.name)
         logger.warning(
             "reaction %s cannot answer the fact at %s: %s; later facts of its key wait behind it",

@@ -5,7 +5,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from factfold_chassis.errors import WiringError
-from factfold_chassis.log.read import LogChanged
+from factfold_chassis.log.read import Lag, LogChanged
 from factfold_chassis.log.streams import wait_for_stream
 from factfold_chassis.reactions.answers import Answers
 from factfold_chassis.reactions.declare import Reaction
@@ -41,7 +41,7 @@ class ReactionEngine:
     async def run(self) -> None:
         """Work until cancelled, or until going on cannot help."""
         core, stream = self._core, self.stream.name
-        heads = await wait_for_stream(core.redis, stream)
+        heads = await wait_for_stream(core.redis if self.stream.own else core.foreign, stream)
         group = self._answers.group
         self._workers = [
             Worker(
@@ -79,6 +79,11 @@ class ReactionEngine:
                 await cancel([tending])
                 await membership.leave()
 
-    def lag(self) -> list[tuple[str, int, int]]:
-        """(stream, partition, facts behind the tail)."""
-        return [(self.stream.name, w.partition, max(0, w.tail - w.n)) for w in self._workers]
+    def lag(self) -> list[Lag]:
+        """Of the partitions that this instance owns."""
+        return [worker.lag for worker in self._workers if worker.ownership.token]
+
+    @property
+    def committed(self) -> int:
+        """Facts whose answers are committed, as far as this instance has seen."""
+        return sum(worker.n for worker in self._workers)

@@ -180,14 +180,18 @@ class Letters:
         _fail(letter, error, dead=given_up)
         await self._tenure.change(n, key, letter)
         if given_up:
-            self._core.count("factfold.reaction.given_up", reaction=self._group.name)
-            logger.error(
-                "reaction %s gives up on fact %d of %s/%d after %d tries: %s; mend the cause, then "
-                "`factfold dead-letters redrive %s %s/%d:%d`",
-                self._group.name, n, self._group.stream, self._group.partition,
-                letter.attempts, error,
-                self._group.name, self._group.stream, self._group.partition, n,
-            )  # fmt: skip
+            self.given_up(n, letter)
+
+    def given_up(self, n: int, letter: DeadLetter) -> None:
+        """Say that a letter waits for a person from now on."""
+        group = self._group
+        self._core.count("factfold.reaction.given_up", reaction=self._answers.reaction)
+        logger.error(
+            "reaction %s gives up on fact %d of %s/%d (tries: %d): %s; mend the cause, then "
+            "`factfold dead-letters redrive %s %s/%d:%d`",
+            group.name, n, group.stream, group.partition, letter.attempts, letter.error,
+            group.name, group.stream, group.partition, n,
+        )  # fmt: skip
 
     # What the command line asks for.
 
@@ -217,7 +221,8 @@ class Letters:
             if what == b"discard":
                 await self._tenure.change(n, key, None, [sequence])
                 self._room.set()
-                logger.warning("reaction %s: fact %d is discarded", self._group.name, n)
+                fact = f"{self._group.stream}/{self._group.partition}:{n}"
+                logger.warning("reaction %s: fact %s is discarded", self._group.name, fact)
             else:
                 letter.attempts = 0
                 letter.state = DeadLetter.RETRYING

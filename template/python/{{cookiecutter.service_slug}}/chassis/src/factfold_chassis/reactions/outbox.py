@@ -8,7 +8,7 @@ from factfold.v1.fact_pb2 import Outcome
 from factfold_chassis.contract import Contract
 from factfold_chassis.errors import InvalidRequest, WiringError
 from factfold_chassis.facts import Fact, new_meta, partition_of
-from factfold_chassis.log.lane import check_fact, check_version
+from factfold_chassis.log.lane import check_key, check_size, check_version, listed_versions
 from factfold_chassis.log.link import Argument
 from factfold_chassis.log.scripts import APPEND
 from factfold_chassis.log.streams import Keys
@@ -21,7 +21,7 @@ MAX_OUTPUTS = 4096
 MAX_OUTPUT_BYTES = 4 << 20  # unless it is one output alone
 
 PlaceKey = tuple[str, int]  # stream and partition of an output
-Output = tuple[str, int | str, str, bytes, bytes]  # key, expected version or "", type, meta, data
+Output = tuple[str, int | None, str, bytes, bytes]  # key, expected version, type, meta, data
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +70,7 @@ def outcome_of(units: Iterable[Unit]) -> Outcome:
         for key, expected, type_, meta, data in unit.outputs:
             fact = kept.facts.add()
             fact.key, fact.type, fact.meta, fact.data = key, type_, meta, data
-            if isinstance(expected, int):
+            if expected is not None:
                 fact.expected_version = expected
     return outcome
 
@@ -81,7 +81,7 @@ def units_of(n: int, outcome: Outcome) -> list[Unit]:
     for kept in outcome.units:
         unit = Unit(n, (kept.stream, kept.partition))
         for fact in kept.facts:
-            expected = fact.expected_version if fact.HasField("expected_version") else ""
+            expected = fact.expected_version if fact.HasField("expected_version") else None
             unit.add((fact.key, expected, fact.type, fact.meta, fact.data))
         units.append(unit)
     return units
@@ -121,12 +121,13 @@ def decide(
         if expected:
             check_version(expected)
         key = event.key_of(output.event)
+        check_key(key)
         place = (stream.name, partition_of(key, stream.partitions))
         if place not in units:
             units[place] = Unit(n, place, telemetry.send(stream.name))
         unit = units[place]
         meta = new_meta(source, cause=cause)
-        before: int | str = ""
+        before = None
         if stream.versioned:
             before = expected or 0
             meta.version = before + 1
@@ -134,7 +135,7 @@ def decide(
             unit.send.fill(meta)
         data = output.event.SerializeToString()
         size = unit.add((key, before, event.name, meta.SerializeToString(), data))
-        check_fact(key, event.name, size, max_fact_bytes)
+        check_size(event.name, size, max_fact_bytes)
         total += size
         if count > MAX_OUTPUTS or (count > 1 and total > MAX_OUTPUT_BYTES):
             raise InvalidRequest(
@@ -158,11 +159,17 @@ def append_command(
     predecessor: int,
     units: Sequence[Unit],
     sequence: int | None = None,
+    ms: int = 0,
 ) -> tuple[Argument, ...]:
-    """The append script's call for units; the sequence of each is the n that it answers, or given."""
-    args: list[Argument] = [epoch, producer, "units", 0, predecessor, len(units)]
-    for unit in units:
-        args += (unit.n if sequence is None else sequence, len(unit.outputs))
-        for output in unit.outputs:
-            args += output
+    """The append script's call; the sequence of a unit is the n that it answers, or `sequence`.
+
+    `ms`: of an input that is answered with them, or of a later one that is settled.
+    """
+    numbered = (unit.n if sequence is None else sequence for unit in units)
+    sizes = ",".join(f"{n}:{len(unit.outputs)}" for n, unit in zip(numbered, units, strict=True))
+    outputs = [output for unit in units for output in unit.outputs]
+    versions = listed_versions([expected for _, expected, _, _, _ in outputs])
+    args: list[Argument] = [epoch, producer, "units", ms, predecessor, sizes, versions]
+    for key, _, type_, meta, data in outputs:
+        args += (type_, key, meta, data)
     return APPEND.command(Keys(*place).appending, *args)

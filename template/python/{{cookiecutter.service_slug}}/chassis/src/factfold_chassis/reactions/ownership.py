@@ -13,7 +13,8 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from factfold_chassis.log.link import Link, LinkLost, Redis, persist
+from factfold_chassis.log.link import LinkLost, persist
+from factfold_chassis.log.redis import Links, Redis
 from factfold_chassis.log.scripts import BEAT, MEMBER
 
 logger = logging.getLogger(__name__)
@@ -106,29 +107,48 @@ class Membership:
         self._ownerships = ownerships
         self._lease = lease
         self._silence = Silence()
+        self._members: list[str] = []  # alive, when they were last seen
 
     async def tend(self) -> None:
         """Beat and look, until cancelled."""
 
         async def session() -> None:
-            async with self._redis.link() as link:
+            async with self._redis.links() as links:
                 while True:
-                    members = await self._look(link)
-                    for ownership in self._ownerships:
-                        wanted = chosen(members, ownership.partition) == self._instance
-                        await self._tend(link, ownership, wanted)
+                    await self._round(links)
                     await asyncio.sleep(self._lease / BEATS)
 
         await persist(session, lambda reason, attempt: logger.debug("tending: %s", reason))
 
+    async def _round(self, links: Links) -> None:
+        """One beat of everything; partitions whose server is away do not keep others from theirs.
+
+        Raises LinkLost or ResponseError if a server was away.
+        """
+        away: Exception | None = None
+        try:
+            self._members = await self._look(links)
+        except (LinkLost, ResponseError) as error:
+            away = error
+        for ownership in self._ownerships:
+            members = self._members or [self._instance]
+            wanted = chosen(members, ownership.partition) == self._instance
+            try:
+                await self._tend(links, ownership, wanted)
+            except (LinkLost, ResponseError) as error:
+                away = error
+        if away is not None:
+            raise away
+
     async def leave(self) -> None:
         """Let the others share what this one had."""
         with suppress(LinkLost, ResponseError, TimeoutError):
-            async with asyncio.timeout(1.0), self._redis.link() as link:
+            async with asyncio.timeout(1.0), self._redis.link(self._key) as link:
                 await link.call("HDEL", self._key, self._instance)
 
-    async def _look(self, link: Link) -> list[str]:
+    async def _look(self, links: Links) -> list[str]:
         """Beat; returns the members that are alive, this one among them."""
+        link = await links.to(self._key)
         reply = await MEMBER(link, [self._key], self._instance)
         alive = [self._instance]
         for member, beat in zip(reply[::2], reply[1::2], strict=True):
@@ -141,7 +161,8 @@ class Membership:
                 await link.call("HDEL", self._key, member)
         return alive
 
-    async def _tend(self, link: Link, ownership: Ownership, wanted: bool) -> None:
+    async def _tend(self, links: Links, ownership: Ownership, wanted: bool) -> None:
+        link = await links.to(*ownership.keys)
         if token := ownership.token:
             status, *requests = await BEAT(link, ownership.keys, token)
             if ownership.token != token:

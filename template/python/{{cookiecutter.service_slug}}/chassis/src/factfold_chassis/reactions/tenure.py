@@ -12,14 +12,26 @@ from factfold.v1.fact_pb2 import DeadLetter, Outcome
 from factfold_chassis.errors import VersionConflict
 from factfold_chassis.facts import Position, split_id
 from factfold_chassis.log.lane import MAX_BATCH_BYTES, MAX_BATCH_FACTS
-from factfold_chassis.log.link import Argument, Link, LinkLost, Redis
+from factfold_chassis.log.link import Argument, Link, LinkLost
 from factfold_chassis.log.read import Anchor, LogChanged, LogRecreated
+from factfold_chassis.log.redis import Links, Redis
+from factfold_chassis.log.replicas import NO_REPLICAS, Replicas
 from factfold_chassis.log.scripts import (
-    APPEND, CLAIM, COMMIT, LETTERS, RELEASE, SETTLE, Script, load,
+    APPEND,
+    CLAIM,
+    COMMIT,
+    LETTERS,
+    RELEASE,
+    RENEW,
+    SETTLE,
+    Script,
+    load,
 )  # fmt: skip
 from factfold_chassis.log.streams import Keys
 from factfold_chassis.reactions.outbox import PlaceKey, Unit, append_command
 from factfold_chassis.reactions.ownership import Seen
+
+Lane = tuple[PlaceKey, str]  # an output partition, and a producer
 
 
 class Fenced(Exception):
@@ -53,9 +65,9 @@ class Group:
     def log(self) -> list[str]:
         return [Keys(self.stream, self.partition)["log"]] if self.own else []
 
-    @property
-    def producer(self) -> str:
-        return f"{self.name}/{self.stream}/{self.partition}/{self.epoch}"
+    def producer(self, name: str) -> str:
+        """Who appends for it; `name` is the epoch, or what took its place."""
+        return f"{self.name}/{self.stream}/{self.partition}/{name}"
 
 
 class Tenure:
@@ -72,18 +84,28 @@ class Tenure:
     """
 
     def __init__(
-        self, link: Link, group: Group, epochs: Mapping[str, Sequence[str]], reply: list[Any]
+        self,
+        links: Links,
+        link: Link,
+        group: Group,
+        epochs: Mapping[str, Sequence[str]],
+        replicas: Replicas,
+        reply: list[Any],
     ):
         self.token, position, settled, fact_id, outcomes, held = reply
         self.anchor = Anchor(*split_id(position), bytes.fromhex(fact_id.decode()))
         self.settled = int(settled)
         self.outcomes = {int(n): Outcome.FromString(data) for n, data in _pairs(outcomes)}
         self.held = {key: [int(n) for n in ns.split(b",")] for key, ns in _pairs(held)}
+        self._links = links
         self._link = link
+        self._appending = {link}  # links whose servers have the append script
         self._group = group
         self._epochs = epochs
-        self._sent: dict[PlaceKey, int] = {}
-        # The partition's batches and its dead letters share one connection.
+        self._replicas = replicas
+        self._sent: dict[Lane, int] = {}
+        self._producers = [(0, group.epoch)]  # for inputs behind an n, ascending
+        # The partition's batches and its dead letters share the connections.
         self._lock = asyncio.Lock()
         self._broken_off = False
 
@@ -97,11 +119,13 @@ class Tenure:
         instance: str,
         nonce: str,
         seen: Seen,
+        replicas: Replicas = NO_REPLICAS,
     ) -> AsyncIterator["Tenure"]:
         """Claim the partition from who was seen to own it; give it up at the end."""
         keys = group.keys("head", "group", "outbox", "dead", "dead-keys", "redrive") + group.log
-        async with redis.link() as link:
-            await load(link, CLAIM, SETTLE, APPEND, COMMIT, LETTERS)
+        async with redis.links() as links:
+            link = await links.to(*keys)
+            await load(link, CLAIM, SETTLE, APPEND, COMMIT, LETTERS, RENEW)
             status, *reply = await CLAIM(
                 link, keys, group.name, group.epoch, instance, nonce, *seen
             )
@@ -110,19 +134,22 @@ class Tenure:
             if status == b"EPOCH":
                 present = reply[0].decode() or "gone"
                 raise LogRecreated(f"its epoch was {group.epoch}, now it is {present}")
-            tenure = cls(link, group, epochs, reply)
+            tenure = cls(links, link, group, epochs, replicas, reply)
             try:
+                await tenure._find_producers()
+                await tenure._confirm()  # also what was settled and not confirmed before
                 yield tenure
             finally:
                 # On a connection of its own: a reply may still be due on the other one. A server
                 # that refuses, being full, must not take the place of a cancellation.
                 with suppress(LinkLost, ResponseError, TimeoutError):
-                    async with asyncio.timeout(1.0), redis.link() as last:
-                        await RELEASE(last, group.keys("group"), tenure.token)
+                    key = group.keys("group")
+                    async with asyncio.timeout(1.0), redis.link(*key) as last:
+                        await RELEASE(last, key, tenure.token)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        """The connection for one step; of no use to anybody once a step was broken off."""
+        """The connections for one step; of no use to anybody once a step was broken off."""
         async with self._lock:
             if self._broken_off:
                 raise LinkLost("replies are due to a step that was broken off")
@@ -137,7 +164,17 @@ class Tenure:
             if data := outcome.SerializeToString():
                 pairs += (n, data)
         await self._call(SETTLE, ["group", "outbox"], self.settled + 1, last, *pairs)
+        await self._confirm()
         self.settled = last
+
+    async def _confirm(self) -> None:
+        """Replicas have what was decided, before anything comes of it on other servers.
+
+        Else a failover of this one would take the decision away and leave what came of it.
+        """
+        if self._replicas:
+            async with self._turn():
+                await self._replicas.confirm(self._link)
 
     async def commit(
         self, after: Anchor, letters: Sequence[tuple[int, bytes, DeadLetter]], done: Iterable[int]
@@ -167,6 +204,7 @@ class Tenure:
         data = b"" if letter is None else letter.SerializeToString()
         keys = ["group", "dead", "dead-keys", "redrive"]
         await self._call(LETTERS, keys, 1, n, key, data, *request)
+        await self._confirm()
         if letter is None:
             self.held[key].remove(n)
             if not self.held[key]:
@@ -177,42 +215,99 @@ class Tenure:
         await self._call(LETTERS, ["group", "dead", "dead-keys", "redrive"], 0, request)
 
     async def append(
-        self, units: Iterable[Unit], *, letter: tuple[str, int] | None = None
+        self, units: Iterable[Unit], *, letter: tuple[str, int] | None = None, ms: int = 0
     ) -> list[Refused]:
         """Put settled units into the log, those to one place in this order.
 
+        `ms`: of the last input that is settled with them.
         `letter`: entry id and round of the dead letter they answer, which is its own producer.
         """
-        lanes: dict[PlaceKey, list[Unit]] = {}
+        lanes: dict[Lane, list[Unit]] = {}
         for unit in units:
-            lanes.setdefault(unit.place, []).append(unit)
-        calls = [(place, part) for place, its in lanes.items() for part in _parts(its)]
+            producer = self._group.producer(self._producer_of(unit.n))
+            if letter is not None:
+                producer = f"{self._group.producer(self._group.epoch)}/{letter[0]}"
+            lanes.setdefault((unit.place, producer), []).append(unit)
+        calls = [(lane, part) for lane, its in lanes.items() for part in _parts(its)]
         refused: list[Refused] = []
         async with self._turn():
-            for place, part in calls:
+            to = {place: await self._to(place) for place, _ in lanes}
+            for lane, part in calls:
+                place, producer = lane
                 epoch = self._epochs[place[0]][place[1]]
-                producer, sent, sequence = self._group.producer, self._sent.get(place, 0), None
+                sent, sequence = 0, None
                 if letter is None:
-                    self._sent[place] = part[-1].n
+                    sent, self._sent[lane] = self._sent.get(lane, 0), part[-1].n
                 else:
-                    producer, sent = f"{producer}/{letter[0]}", 0
                     sequence = letter[1]
-                await self._link.send(append_command(place, epoch, producer, sent, part, sequence))
-            for place, part in calls:
-                refused += self._placed(place, part, await self._link.receive_soon())
+                command = append_command(place, epoch, producer, sent, part, sequence, ms)
+                await to[place].send(command)
+            for lane, part in calls:
+                refused += self._placed(lane, part, await to[lane[0]].receive_soon())
+            for link in set(to.values()):
+                await self._replicas.confirm(link)
         return refused
 
-    def _placed(
-        self, place: PlaceKey, units: Sequence[Unit], reply: list[bytes]
-    ) -> list[Refused]:
+    # Of a log that was rolled back while the outputs were not, as they are on other servers.
+
+    async def ahead(self) -> tuple[int, int] | None:
+        """n and ms of the last input whose outputs are there although it is not settled.
+
+        None: there is none, as it is unless the log of the inputs was rolled back, and with it what
+        is settled.
+        """
+        producer = self._group.producer(self._producers[-1][1])
+        last, ms = 0, 0
+        async with self._turn():
+            for place in [(s, p) for s, its in self._epochs.items() for p in range(len(its))]:
+                link = await self._to(place)
+                stored = await link.call("HGET", Keys(*place)["producers"], producer)
+                _, n, _, _, *then = (stored or b"0|0||").split(b"|")
+                if int(n) > last:
+                    last, ms = int(n), int(then[0]) if then else 0
+        return (last, ms) if last > self.settled else None
+
+    async def renew(self, answered: int, name: str) -> None:
+        """Facts up to n = `answered` are not answered again; those behind it are others.
+
+        Their n were given before, so their outputs would pass for known ones: `name` tells them
+        apart.
+        """
+        if answered > self.settled:
+            await self.settle(answered, {})
+        producers = [*self._producers, (self.settled, name)]
+        text = ",".join(f"{n}:{each}" for n, each in producers)
+        await self._call(RENEW, ["group"], text)
+        await self._confirm()
+        self._producers = producers
+
+    async def _find_producers(self) -> None:
+        found = await self._link.call("HGET", *self._group.keys("group"), "producers")
+        if found:
+            pairs = (pair.split(":") for pair in found.decode().split(","))
+            self._producers = [(int(behind), name) for behind, name in pairs]
+
+    def _producer_of(self, n: int) -> str:
+        return next(name for behind, name in reversed(self._producers) if n > behind)
+
+    async def _to(self, place: PlaceKey) -> Link:
+        """The link to an output partition."""
+        link = await self._links.to(*Keys(*place).appending)
+        if link not in self._appending:
+            await load(link, APPEND)
+            self._appending.add(link)
+        return link
+
+    def _placed(self, lane: Lane, units: Sequence[Unit], reply: list[bytes]) -> list[Refused]:
         """What the reply to one append says; ends the spans of what was appended now."""
+        place = lane[0]
         where = f"{place[0]}/{place[1]}"
         if reply[0] == b"EPOCH":
             raise LogRecreated(f"the output stream {place[0]} was replaced")
         if reply[0] == b"GAP":
             raise LogChanged(
                 f"the output log {where} was rolled back: it lacks what was appended for "
-                f"fact {self._sent[place]}; compare it with a replica or a backup"
+                f"fact {self._sent[lane]}; compare it with a replica or a backup"
             )
         if reply[0] != b"OK" or reply[5]:
             raise LinkLost(f"{where} answered {b' '.join(reply[:2]).decode()}")
@@ -223,7 +318,7 @@ class Tenure:
         for index, unit in enumerate(units):
             if (actual := conflicts.get(index)) is not None:
                 key, expected, *_ = unit.outputs[0]
-                error = VersionConflict(place[0], key, int(expected), actual)
+                error = VersionConflict(place[0], key, expected or 0, actual)
                 refused.append(Refused(unit.n, place, error.message))
                 unit.end(error)
             elif index >= skipped:

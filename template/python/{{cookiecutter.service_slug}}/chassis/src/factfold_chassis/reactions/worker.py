@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import ResponseError
 
-from factfold_chassis.facts import Fact
+from factfold.v1.fact_pb2 import DeadLetter
+from factfold_chassis.facts import Fact, split_id
 from factfold_chassis.log.link import REPLY_TIMEOUT, Backoff, LinkLost
-from factfold_chassis.log.read import START, Anchor, Batch, LogChanged, LogRolledBack, Reader
-from factfold_chassis.log.streams import Head
+from factfold_chassis.log.read import (
+    START,
+    Anchor,
+    Batch,
+    Lag,
+    LogChanged,
+    LogRolledBack,
+    Reader,
+)
+from factfold_chassis.log.redis import Redis
+from factfold_chassis.log.streams import Head, Keys
 from factfold_chassis.reactions.answers import Answers
 from factfold_chassis.reactions.letters import Letters, new_letter
 from factfold_chassis.reactions.outbox import ending, units_of
@@ -40,6 +50,7 @@ class Worker:
         self._group = group
         self._commits = 0
         self._position = START
+        self._since = 0  # ms of the first fact of the batch under way; 0: there is none
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -80,6 +91,12 @@ class Worker:
         return self._position.n
 
     @property
+    def lag(self) -> Lag:
+        group = self._group
+        since = self._since or self._position.ms
+        return Lag.of(group.stream, group.partition, self.tail - self.n, since)
+
+    @property
     def _name(self) -> str:
         return f"{self._group.name}, partition {self.partition} of stream {self._group.stream}"
 
@@ -92,9 +109,16 @@ class Worker:
         """Claim the partition, and work until another member is to have it."""
         core, ownership = self._core, self.ownership
         async with Tenure.of(
-            core.redis, self._group, core.epochs, core.instance, secrets.token_hex(8), seen
+            core.redis,
+            self._group,
+            core.epochs,
+            core.instance,
+            secrets.token_hex(8),
+            seen,
+            core.replicas,
         ) as tenure:
             ownership.begin(tenure.token)
+            await self._look_back(tenure)
             letters = Letters(core, self._answers, self._group, tenure)
             aside = asyncio.create_task(letters.run(ownership.requests))
             batches = asyncio.create_task(self._work_off(tenure, letters))
@@ -114,25 +138,53 @@ class Worker:
                     await cancel([aside])
                     ownership.token = b""
 
+    async def _look_back(self, tenure: Tenure) -> None:
+        """Tell facts that were answered from others with their numbers.
+
+        A failover may roll back the log, and with it what is settled, and leave the outputs, which
+        are on other servers. What stood in the log before was appended earlier than what comes now.
+        """
+        if (ahead := await tenure.ahead()) is None:
+            return
+        (last, ms), group, answered = ahead, self._group, tenure.settled
+        keys = Keys(group.stream, group.partition)
+        begin, count = tenure.anchor.entry_id, last - tenure.anchor.n + 1
+        async with self._reads.link(keys["log"], keys["head"]) as link:
+            for entry in await link.call("XRANGE", keys["log"], begin, "+", "COUNT", count):
+                entry_ms, n = split_id(entry[0])
+                if n <= last and entry_ms <= ms:
+                    answered = max(answered, n)
+        self._core.alarm(
+            f"{self._name}: it was rolled back, and what the reaction appended was not: facts up "
+            f"to {last} had been answered, and {tenure.settled} is the last one that is known to "
+            f"be; those up to {answered} are not answered again, what was appended for lost ones "
+            "stays"
+        )
+        await tenure.renew(answered, secrets.token_hex(8))
+
+    @property
+    def _reads(self) -> Redis:
+        return self._core.redis if self._group.own else self._core.foreign
+
     async def _work_off(self, tenure: Tenure, letters: Letters) -> None:
         group = self._group
-        self._position = tenure.anchor
+        self._position, self._since = tenure.anchor, 0
         reader = Reader(
-            self._core.redis, group.stream, group.partition, group.epoch,
+            self._reads, group.stream, group.partition, group.epoch,
             anchor=tenure.anchor, count=BATCH, on_loss=self._say_loss,
         )  # fmt: skip
         async with aclosing(reader.batches()) as batches:
             async for batch in batches:
-                self.tail = batch.tail
+                self.tail, (self._since, _) = batch.tail, split_id(batch.entries[0][0])
                 await letters.room()
-                await self._undisturbed(tenure, batch)
-                self._position = batch.anchor
+                await self._undisturbed(tenure, batch, letters)
+                self._position, self._since = batch.anchor, 0
                 self._commits += 1
                 letters.changed()
 
-    async def _undisturbed(self, tenure: Tenure, batch: Batch) -> None:
+    async def _undisturbed(self, tenure: Tenure, batch: Batch, letters: Letters) -> None:
         """A drain lets the batch under way end before this instance stops."""
-        work = asyncio.create_task(self._work(tenure, batch))
+        work = asyncio.create_task(self._work(tenure, batch, letters))
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -143,7 +195,7 @@ class Worker:
                     logger.warning("%s: batch not committed: %s", self._name, error)
             raise
 
-    async def _work(self, tenure: Tenure, batch: Batch) -> None:
+    async def _work(self, tenure: Tenure, batch: Batch, letters: Letters) -> None:
         group = self._group
         last = batch.anchor.n
         first = last - len(batch.entries) + 1
@@ -164,17 +216,20 @@ class Worker:
             units += [unit for n, outcome in settled.items() for unit in units_of(n, outcome)]
             units.sort(key=attrgetter("n"))
             refused: dict[int, list[Refused]] = {}
-            for each in await tenure.append(units):
+            for each in await tenure.append(units, ms=batch.anchor.ms):
                 refused.setdefault(each.n, []).append(each)
         outcomes = settled | answered
         attempts = self._core.settings.reaction_attempts
-        letters = [
+        new = [
             (n, facts[n].raw_key, new_letter(facts[n], outcome, refused.get(n, []), attempts))
             for n, outcome in sorted(outcomes.items())
             if outcome.failure or outcome.held or n in refused
         ]
         done = [n for n, outcome in outcomes.items() if outcome.ByteSize()]
-        await tenure.commit(batch.anchor, letters, done)
+        await tenure.commit(batch.anchor, new, done)
+        for n, _, letter in new:
+            if letter.state == DeadLetter.DEAD:
+                letters.given_up(n, letter)
         for n in settled:
             del tenure.outcomes[n]
 

@@ -8,9 +8,10 @@ the semantic conventions 1.44.0 for RPC and messaging, set here for all language
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
 from opentelemetry import metrics as otel_metrics
@@ -28,6 +29,7 @@ from opentelemetry.trace import (
 )
 
 from factfold.v1.fact_pb2 import FactMeta
+from factfold_chassis.log.read import Lag
 from factfold_chassis.telemetry.asked import asked
 from factfold_chassis.telemetry.context import (
     Metadata,
@@ -63,7 +65,12 @@ BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 Replay = Process
 Kind = Literal["view", "reaction"]
-Lag = Callable[[], Iterable[tuple[str, int, int]]]  # stream, partition, how many facts behind
+_LABELS = {
+    "view": "factfold.view.name",
+    "reaction": "factfold.reaction.name",
+    "stream": "messaging.destination.name",
+}
+ReadLag = Callable[[], Iterable[Lag]]
 
 log = logging.getLogger("factfold.telemetry")
 
@@ -81,7 +88,8 @@ class Telemetry:
         self._meter_provider = meter_provider
         self._queue = queue
         self._idle = not (tracer_provider or meter_provider)
-        self._lags: dict[Kind, list[tuple[str, Lag]]] = {"view": [], "reaction": []}
+        self._lags: dict[Kind, list[tuple[str, ReadLag]]] = {"view": [], "reaction": []}
+        self._held_back: Mapping[tuple[str, int], int] = {}
         self._tracer = self._meter = None
         self._server_calls = self._client_calls = self._sends = self._processes = None
         if tracer_provider:
@@ -105,8 +113,13 @@ class Telemetry:
             self._sends = seconds("messaging.client.operation.duration")
             self._processes = seconds("messaging.process.duration")
             for kind in self._lags:
-                observe = partial(self._observe_lag, kind)
-                meter.create_observable_gauge(f"factfold.{kind}.lag", [observe], unit="{fact}")
+                lag = partial(self._observe_lag, kind, _facts)
+                delay = partial(self._observe_lag, kind, _seconds)
+                meter.create_observable_gauge(f"factfold.{kind}.lag", [lag], unit="{fact}")
+                meter.create_observable_gauge(f"factfold.{kind}.delay", [delay], unit="s")
+            meter.create_observable_gauge(
+                "factfold.log.held_back", [self._observe_held_back], unit="{fact}"
+            )
             meter.create_observable_counter(
                 "factfold.trace.dropped", [lambda _: [Observation(self.dropped)]]
             )
@@ -123,11 +136,18 @@ class Telemetry:
         traces, metrics = asked("TRACES"), asked("METRICS")
         if not (traces or metrics):
             return cls()
-        from factfold_chassis.telemetry import export
+        from factfold_chassis.telemetry.resource import resource_of
 
-        resource = export.resource_of(service_name, process)
-        meter_provider = export.metrics(resource) if metrics else None
-        tracer_provider, queue = export.traces(resource) if traces else (None, None)
+        resource = resource_of(service_name, process)
+        meter_provider = tracer_provider = queue = None
+        if metrics:
+            from factfold_chassis.telemetry import meters
+
+            meter_provider = meters.metrics(metrics, resource, process)
+        if traces:
+            from factfold_chassis.telemetry import export
+
+            tracer_provider, queue = export.traces(resource)
         return cls(tracer_provider, meter_provider, queue)
 
     @classmethod
@@ -212,14 +232,19 @@ class Telemetry:
         span.set_attribute("messaging.batch.message_count", len(metas))
         return Replay(span, None, _consuming(stream, partition, group))
 
-    def lag(self, kind: Kind, name: str, read: Lag) -> None:
-        """Report what `read()` returns as factfold.<kind>.lag."""
+    def lag(self, kind: Kind, name: str, read: ReadLag) -> None:
+        """Report what `read()` returns as factfold.<kind>.lag and factfold.<kind>.delay."""
         self._lags[kind].append((name, read))
 
+    def held_back(self, facts: Mapping[tuple[str, int], int]) -> None:
+        """Report what `facts` has, by stream and partition, as factfold.log.held_back."""
+        self._held_back = facts
+
     def count(self, name: str, amount: int = 1, **attributes: str) -> None:
-        """Add to the counter `name`."""
+        """Add to the counter `name`; 0 begins it. `view`, `reaction` and `stream` are names."""
         if self._meter:
-            self._meter.create_counter(name, unit="1").add(amount, attributes)
+            labels = {_LABELS.get(each, each): value for each, value in attributes.items()}
+            self._meter.create_counter(name, unit="1").add(amount, labels)
 
     @property
     def dropped(self) -> int:
@@ -243,15 +268,18 @@ class Telemetry:
         if self._meter_provider:
             self._meter_provider.shutdown()
 
-    def _observe_lag(self, kind: Kind, _: CallbackOptions) -> Iterable[Observation]:
+    def _observe_lag(
+        self, kind: Kind, of: Callable[[Lag], float | None], _: CallbackOptions
+    ) -> Iterable[Observation]:
         for name, read in self._lags[kind]:
-            for stream, partition, behind in read():
-                attributes = {
-                    f"factfold.{kind}.name": name,
-                    "messaging.destination.name": stream,
-                    "messaging.destination.partition.id": str(partition),
-                }
-                yield Observation(behind, attributes)
+            for lag in read():
+                attributes = {f"factfold.{kind}.name": name, **_place(lag.stream, lag.partition)}
+                if (value := of(lag)) is not None:
+                    yield Observation(value, attributes)
+
+    def _observe_held_back(self, _: CallbackOptions) -> Iterable[Observation]:
+        for place, facts in self._held_back.items():
+            yield Observation(facts, _place(*place))
 
     def _start(
         self,
@@ -268,10 +296,19 @@ class Telemetry:
         return self._tracer.start_span(name, around(parent), kind, links=[Link(c) for c in links])
 
 
+_facts: Callable[[Lag], float | None] = attrgetter("facts")
+_seconds: Callable[[Lag], float | None] = attrgetter("seconds")
 _NOT_TRACED = NotTraced(INVALID_SPAN, None, {})
 _NOT_SENT = Send(INVALID_SPAN, None, {})
 _IDLE = Telemetry()
 _active: ContextVar[Telemetry] = ContextVar("factfold_telemetry")
+
+
+def _place(stream: str, partition: int) -> dict[str, str]:
+    return {
+        "messaging.destination.name": stream,
+        "messaging.destination.partition.id": str(partition),
+    }
 
 
 def _rpc(name: str) -> Attributes:

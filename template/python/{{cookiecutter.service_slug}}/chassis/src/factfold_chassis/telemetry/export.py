@@ -1,16 +1,12 @@
-"""The OpenTelemetry SDK, set up as the standard `OTEL_*` variables ask."""
+"""Spans on their way to a collector, as the standard `OTEL_*` variables ask."""
 
 import os
-import uuid
 from collections.abc import Sequence
 from threading import Lock
 
-from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
@@ -73,23 +69,3 @@ def traces(resource: Resource) -> tuple[TracerProvider, Spans]:
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(spans)
     return provider, spans
-
-
-def metrics(resource: Resource) -> MeterProvider:
-    reader = PeriodicExportingMetricReader(OTLPMetricExporter())
-    # Unless they are asked for: looking for one costs each measurement more than counting it.
-    exemplars = None if os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER") else AlwaysOffExemplarFilter()
-    return MeterProvider([reader], resource, shutdown_on_exit=False, exemplar_filter=exemplars)
-
-
-def resource_of(service_name: str, process: int | None) -> Resource:
-    """`OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win over the service's own name.
-
-    One of several processes adds its number to the instance, which they may have from there.
-    """
-    own = {"service.name": service_name, "service.instance.id": str(uuid.uuid4())}
-    resource = Resource.create(own).merge(OTELResourceDetector().detect())
-    if process is None:
-        return resource
-    instance = str(resource.attributes["service.instance.id"])
-    return resource.merge(Resource({"service.instance.id": f"{instance}-{process}"}))

@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeVar
 from google.protobuf.message import Message
 
 from factfold_chassis.facts import Entry, new_meta, partition_of
-from factfold_chassis.log.link import Redis
+from factfold_chassis.log.redis import Redis
 from factfold_chassis.log.streams import Head
 from factfold_chassis.service import Service
 from factfold_chassis.views.declare import Table

@@ -18,8 +18,8 @@ from factfold_chassis.errors import FailedPrecondition
 from factfold_chassis.facts import Fact, new_meta
 from factfold_chassis.log.append import Appender
 from factfold_chassis.log.lane import NewFact
-from factfold_chassis.log.link import Redis
 from factfold_chassis.log.read import Reader
+from factfold_chassis.log.redis import Redis
 from factfold_chassis.log.streams import create_stream, wait_for_stream
 from factfold_chassis.service import Running as Process
 from factfold_chassis.service import Service

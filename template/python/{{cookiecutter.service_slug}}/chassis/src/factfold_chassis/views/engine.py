@@ -4,10 +4,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from google.protobuf.message import Message
+from redis.exceptions import ResponseError
 
 from factfold_chassis.contract import Contract
 from factfold_chassis.errors import (
@@ -18,7 +19,8 @@ from factfold_chassis.errors import (
     WiringError,
 )
 from factfold_chassis.facts import (
-    NAMES,
+    MAX_KEY_BYTES,
+    BareFact,
     Entry,
     Fact,
     Position,
@@ -26,16 +28,20 @@ from factfold_chassis.facts import (
     in_order,
     key_of,
 )
-from factfold_chassis.log.link import Redis
+from factfold_chassis.log.link import LinkLost
+from factfold_chassis.log.lost import has_fact, name_lost
 from factfold_chassis.log.read import (
     START,
+    Lag,
     LogBroken,
     LogChanged,
     LogGone,
     LogRecreated,
+    LogRolledBack,
     Reader,
 )
-from factfold_chassis.log.streams import wait_for_stream
+from factfold_chassis.log.redis import Redis
+from factfold_chassis.log.streams import Keys, wait_for_stream
 from factfold_chassis.tasks import together
 from factfold_chassis.views.declare import Fold, View
 from factfold_chassis.views.fingerprint import fingerprint
@@ -54,7 +60,10 @@ _OURS_IS_GONE = (
 _THEIRS_IS_GONE = ", whose log is gone: its owner must restore it, or begin it anew"
 
 Count = Callable[..., None]
-_Step = tuple[Callable[[bytes], Message], list[tuple[Callable[..., Any], Rows[Any]]]]
+_Target = tuple[Callable[..., Any], Rows[Any]]
+# What is done with the events of one type: how they are parsed, all that take them, and, if that
+# is one table whose changes concern no other, what the loop in `fold` needs of it.
+_Step = tuple[Callable[[bytes], Message], list[_Target], tuple[Any, ...] | None]
 
 
 class ViewEngine:
@@ -62,6 +71,7 @@ class ViewEngine:
 
     Args:
         folds: those into tables of this view.
+        foreign: reads the streams of other services; by default `redis` does.
         journal: if given, this view follows all own streams and feeds it.
         home: keeps what outlives the process.
         count: `count(name, **attributes)` adds one to a counter.
@@ -77,6 +87,7 @@ class ViewEngine:
         contract: Contract,
         redis: Redis,
         *,
+        foreign: Redis | None = None,
         journal: Journal | None = None,
         home: Home = NOWHERE,
         count: Count,
@@ -86,6 +97,7 @@ class ViewEngine:
         self.tables = Tables(view)
         self.journal = journal
         self._redis = redis
+        self._foreign = foreign or redis
         self._count = count
         self._changed = changed
         self._contract = contract
@@ -150,12 +162,8 @@ class ViewEngine:
         """Where the view is, as a token."""
         return format_positions(place.position for place in self.places() if place.anchor.n)
 
-    def lag(self) -> list[tuple[str, int, int]]:
-        """(stream, partition, facts behind the tail)."""
-        return [
-            (place.stream, place.partition, max(0, place.tail - place.anchor.n))
-            for place in self.places()
-        ]
+    def lag(self) -> list[Lag]:
+        return [place.lag for place in self.places()]
 
     async def reach(self, position: Position, timeout: float) -> None:
         """Wait until the view has folded the fact at `position`.
@@ -206,8 +214,9 @@ class ViewEngine:
                 return await together(*map(self._follow_stream, self.streams))
             except LogBroken as error:
                 self._count("factfold.log.alarms", view=self.view.name)
-                self.refused = f"view {self.view.name} cannot be complete: {error}"
-                logger.error("%s; %s", self.refused, error.advice)
+                why = f"view {self.view.name} cannot be complete: {error}"
+                self.refused = f"{why}; {error.advice}"
+                logger.error("%s", self.refused)
                 if self.journal is not None:
                     self.journal.wake()  # watches end
                 self._changed()
@@ -215,6 +224,8 @@ class ViewEngine:
             except LogChanged as change:
                 self._count("factfold.log.alarms", view=self.view.name)
                 logger.error("the log changed: %s; rebuilding view %s", change, self.view.name)
+                if isinstance(change, LogRolledBack):
+                    await self._name_lost()
                 self._known.update(self._places)
                 self._reset()
                 if not isinstance(change, LogGone):  # it may come back as it was
@@ -237,11 +248,11 @@ class ViewEngine:
         self._changed()
 
     def _step(self, folds: list[Fold[Any, Any]]) -> _Step:
-        parse = folds[0].event.FromString
-        return parse, [(fold.function, self.tables[fold.into]) for fold in folds]
+        targets: list[_Target] = [(fold.function, self.tables[fold.into]) for fold in folds]
+        return folds[0].event.FromString, targets, _alone(targets)
 
     async def _follow_stream(self, stream: str) -> None:
-        heads = await wait_for_stream(self._redis, stream)
+        heads = await wait_for_stream(self._reads(stream), stream)
         places = []
         for partition, head in enumerate(heads):
             epoch, anchor = self._positions.get((stream, partition), (head.epoch, START))
@@ -255,12 +266,15 @@ class ViewEngine:
         self._places[stream] = places
         self._known.discard(stream)
         self._changed()
-        await self._keeper.mark(_present(places))
+        await self._keeper.cursors.mark(_present(places))
         await together(*map(self._follow, places))
+
+    def _reads(self, stream: str) -> Redis:
+        return self._redis if stream in self._own else self._foreign
 
     async def _follow(self, place: Place) -> None:
         reader = Reader(
-            self._redis, place.stream, place.partition, place.epoch,
+            self._reads(place.stream), place.stream, place.partition, place.epoch,
             anchor=place.anchor, at_once=True,
         )  # fmt: skip
         try:
@@ -281,6 +295,23 @@ class ViewEngine:
                 f"stream {place.stream}, partition {place.partition}: {change}"
             ) from None
 
+    async def _name_lost(self) -> None:
+        """Which of the newest facts that were folded are not in the log any more.
+
+        One partition has noticed; others are on the same server.
+        """
+        were = f"folded into view {self.view.name}"
+        for place in self.places():
+            keys, last = Keys(place.stream, place.partition), place.anchor
+            if not last.n:
+                continue
+            # That the log was rolled back is said in any case.
+            with suppress(LinkLost, ResponseError):
+                redis = self._reads(place.stream)
+                async with redis.link(keys["log"], keys["head"]) as link:
+                    if not await has_fact(link, place, last.entry_id.encode(), last.fact_id):
+                        await name_lost(link, place, place.recent, were, logger.error)
+
     def _say_caught_up(self) -> None:
         if self.ready and self._began:
             since, before = zip(*self._began.values(), strict=True)
@@ -290,15 +321,19 @@ class ViewEngine:
 
     # What outlives the process.
 
+    async def tell(self) -> None:
+        """Say in the log where the view is, until cancelled."""
+        await self._keeper.cursors.follow(lambda: _present(self.places()))
+
     async def save(self) -> None:
-        """Write a snapshot, unless nothing has changed since the last one, and the cursors."""
-        await self._keeper.save(self._cut)
-        await self._keeper.mark(_present(self.places()))
+        """Write a snapshot, unless nothing has changed since the last two, and the cursors."""
+        await self._keeper.save(self._cut, twice=True)
+        await self._keeper.cursors.mark(_present(self.places()))
 
     async def end(self) -> None:
-        """The same, for the last time."""
+        """The same for the last time, unless nothing has changed since the last one."""
         await self._keeper.save(self._cut)
-        await self._keeper.leave(_present(self.places()))
+        await self._keeper.cursors.leave(_present(self.places()))
 
     def give_up(self) -> None:
         """End work in other threads."""
@@ -337,32 +372,39 @@ class ViewEngine:
         The innermost loop of a rebuild: what it does for one fact, a large log does millions of
         times (docs/performance.md).
         """
-        stream, partition, epoch = place.stream, place.partition, place.epoch
+        stream, partition, epoch = where = place.stream, place.partition, place.epoch
         steps = self._plan.get(stream, {})
         known = None
         for entry in entries:
             try:
-                fields = entry[1]
-                if fields[0::2] != NAMES:
-                    fields = in_order(fields)
-                _, type_, _, raw_key, _, _, _, data = fields
+                try:
+                    t, type_, k, raw_key, m, _, d, data = entry[1]
+                    if t != b"type" or k != b"key" or m != b"meta" or d != b"data":
+                        raise ValueError("the fields are others, or in another order")
+                except ValueError:
+                    _, type_, _, raw_key, _, _, _, data = in_order(entry[1])
                 if type_ != known:
                     step = steps.get(type_)
                     if step is None:
                         self._check_known(stream, type_)
                         continue
-                    known, (parse, targets) = type_, step
-                key = key_of(raw_key)
+                    known, (parse, targets, alone) = type_, step
+                    if alone is not None:
+                        function, table, rows, row_type, parse_row, serialize = alone
+                # Few keys are so short or so long that they need a closer look.
+                key = raw_key.decode() if 1 < len(raw_key) <= MAX_KEY_BYTES else key_of(raw_key)
                 event = parse(data)
-                fact = Fact(stream, partition, epoch, entry)
-                failure: Exception | None = None
-                for function, rows in targets:
-                    try:
-                        rows.fold(key, function, event, fact)
-                    except Exception as error:
-                        failure = error  # no reason for other tables to miss the fact
-                if failure is not None:
-                    raise failure
+                fact = BareFact()
+                fact.place, fact.entry = where, entry
+                if alone is None:
+                    _fold_each(targets, key, event, fact)
+                    continue
+                before = rows.get(key)
+                row = function(None if before is None else parse_row(before), event, fact)
+                if row.__class__ is row_type and (before is not None or not table.paged):
+                    rows[key] = serialize(row)
+                else:
+                    table.change(key, before, row)
             except Exception:
                 self._failures += 1
                 # Skipped the same way in each rebuild: the view stays equal to its rebuild.
@@ -371,6 +413,26 @@ class ViewEngine:
                     "view %s cannot fold the fact at %s/%d@%s:%s; mend the fold and restart",
                     self.view.name, stream, partition, epoch, entry[0].decode(),
                 )  # fmt: skip
+
+
+def _fold_each(targets: Iterable[_Target], key: str, event: Message, fact: Fact) -> None:
+    failure: Exception | None = None
+    for function, table in targets:
+        try:
+            table.put(key, function(table.get(key), event, fact))
+        except Exception as error:
+            failure = error  # no reason for other tables to miss the fact
+    if failure is not None:
+        raise failure
+
+
+def _alone(targets: Sequence[_Target]) -> tuple[Any, ...] | None:
+    (function, table), *others = targets
+    inside = table.inside()
+    if others or inside is None:
+        return None
+    rows, row = inside
+    return function, table, rows, row, row.FromString, row.SerializeToString
 
 
 def _present(places: Iterable[Place]) -> Positions:

@@ -8,11 +8,14 @@ from itertools import chain
 from google.protobuf.message import DecodeError
 
 from factfold.v1.fact_pb2 import FactMeta
-from factfold_chassis.facts import NAMES, Entry, in_order, split_id
+from factfold_chassis.facts import Entry, in_order, split_id
 
 REQUESTS_PER_KEY = 64
 RECENT, RECENT_BYTES = 1024, 4 << 20  # of a partition, at most
 _REQUEST_ID_TAG = b"\x4a"  # FactMeta.request_id: without this byte there is none
+# FactMeta begins with an id of 16 bytes, a source, and a time: in these, the byte says nothing, and
+# a time has it for minutes on end.
+_ID, _SOURCE_TAG, _TIME_TAG, _REST = b"\x0a\x10", 0x12, 0x19, 29
 
 # Request id and entry id of the facts of one key. A tuple, because most keys have few: an empty
 # deque takes 600 bytes.
@@ -71,18 +74,26 @@ class Journal:
         self.wake()
 
     def take(self, stream: str, partition: int, entries: list[Entry], size: int) -> None:
-        """Remember a batch, of `size` bytes of data. Entries that cannot be read are passed over."""
+        """Remember a batch, of `size` bytes. Entries that cannot be read are passed over."""
         requests = self._requests.setdefault(stream, {})
         for entry_id, fields in entries:
             try:
-                if fields[0::2] != NAMES:
-                    fields = in_order(fields)
-                meta = fields[5]
-                if _REQUEST_ID_TAG not in meta:
+                match fields:
+                    case [b"type", _, b"key", raw_key, b"meta", meta, b"data", _]:
+                        pass
+                    case _:
+                        _, _, _, raw_key, _, meta, _, _ = in_order(fields)
+                if _REQUEST_ID_TAG not in meta or (
+                    meta[:2] == _ID
+                    and meta[18] == _SOURCE_TAG
+                    and (source := meta[19]) < 128
+                    and meta[20 + source] == _TIME_TAG
+                    and _REQUEST_ID_TAG not in meta[_REST + source :]
+                ):
                     continue
                 request_id = FactMeta.FromString(meta).request_id
-                key = fields[3].decode()
-            except (KeyError, ValueError, DecodeError):
+                key = raw_key.decode()
+            except (KeyError, ValueError, IndexError, DecodeError):
                 continue
             if request_id:
                 known = requests.get(key, ())[1 - REQUESTS_PER_KEY :]

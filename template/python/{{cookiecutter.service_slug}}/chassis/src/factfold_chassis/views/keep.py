@@ -6,16 +6,13 @@ import logging
 import os
 import re
 import secrets
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from redis.exceptions import ResponseError
-
-from factfold_chassis.log.link import Argument, LinkLost, Redis
 from factfold_chassis.log.read import START, Anchor
-from factfold_chassis.log.streams import Keys
+from factfold_chassis.log.redis import Redis
+from factfold_chassis.views.cursors import Cursors
 from factfold_chassis.views.declare import View
 from factfold_chassis.views.snapshot import Positions, Snapshot, Snapshots
 from factfold_chassis.views.tables import Tables
@@ -78,6 +75,9 @@ class Keeper:
 
     Args:
         fingerprint: makes the hash of what the view is made of.
+
+    Attributes:
+        cursors: that say in the log where this instance is.
     """
 
     def __init__(self, home: Home, redis: Redis, view: View, fingerprint: Callable[[], bytes]):
@@ -86,9 +86,10 @@ class Keeper:
         self._saved: Positions = {}  # of the newest snapshot
         self._again: Positions = {}  # where the view reads on at the worst
         self._home = home
-        self._redis = redis
         self._view = view
-        self._left = False
+        self.cursors = Cursors(
+            redis, home.service, view.name, home.instance, lasting=home.lasting, again=self._from
+        )  # fmt: skip
         self._snapshots: Snapshots | None = None
         if home.folder is not None:
             try:
@@ -148,13 +149,20 @@ class Keeper:
             )  # fmt: skip
         return snapshot, tables
 
-    async def save(self, cut: Callable[[Positions], Snapshot | None]) -> None:
-        """Write what `cut(positions of the last one)` returns. A failure is an alarm, no more."""
+    async def save(
+        self, cut: Callable[[Positions], Snapshot | None], *, twice: bool = False
+    ) -> None:
+        """Write what `cut(positions of the last one)` returns. A failure is an alarm, no more.
+
+        Args:
+            twice: also if nothing has changed, until both snapshots that are kept are of that. Or
+                else the log has to keep what came between the two for as long as nothing comes.
+        """
         if self._snapshots is None or not self._home.first:
             return
         async with self._lock:
             try:
-                snapshot = cut(self._saved)
+                snapshot = cut({} if twice and self._again != self._saved else self._saved)
                 if snapshot is not None:
                     self._again = await asyncio.to_thread(self._write, self._snapshots, snapshot)
                     self._saved = snapshot.positions
@@ -193,44 +201,8 @@ class Keeper:
 
     # In the log.
 
-    async def mark(self, positions: Positions) -> None:
-        """Say in the log from where this instance would read these partitions again."""
-        if self._left:
-            return
-        now = time.time_ns() // 1_000_000
-        await self._tell(
-            ("HSET", self._cursors(*place), "_", "1", self._home.instance,
-             f"{self._from(place, epoch, anchor)} {now}")
-            for place, (epoch, anchor) in positions.items()
-        )  # fmt: skip
-
-    async def leave(self, positions: Positions) -> None:
-        """The cursors of an instance that comes back stay, those of another one are removed."""
-        if self._home.lasting:
-            await self.mark(positions)
-        else:
-            self._left = True
-            await self._tell(
-                ("HDEL", self._cursors(*place), self._home.instance) for place in positions
-            )
-
     def _from(self, place: tuple[str, int], epoch: str, present: Anchor) -> str:
         if self._home.folder is not None and not self._home.first:
             return present.entry_id  # where it begins again is kept by the first one
         of, anchor = self._again.get(place, (epoch, START))
         return anchor.entry_id if of == epoch else START.entry_id
-
-    def _cursors(self, stream: str, partition: int) -> str:
-        return Keys(stream, partition)[f"cursors:{self._home.service}.{self._view.name}"]
-
-    async def _tell(self, commands: Iterable[tuple[Argument, ...]]) -> None:
-        sent = list(commands)
-        if not sent:
-            return
-        try:
-            async with self._redis.link() as link:
-                await link.send(*sent)
-                for _ in sent:
-                    await link.receive_soon()
-        except (LinkLost, ResponseError) as error:
-            logger.warning("the cursors of view %s were not written: %s", self._view.name, error)

@@ -6,7 +6,7 @@ from collections import deque
 from operator import itemgetter
 
 from factfold_chassis.facts import Position
-from factfold_chassis.log.read import START, Anchor, Batch
+from factfold_chassis.log.read import START, Anchor, Batch, Lag
 from factfold_chassis.log.streams import Head
 
 RECENT = 1024  # facts of a partition of which a position is compared in full
@@ -47,6 +47,11 @@ class Place:
         )  # fmt: skip
 
     @property
+    def recent(self) -> list[bytes]:
+        """Ids of the last entries, up to the anchor's."""
+        return [*self._ids]
+
+    @property
     def done(self) -> int:
         """Facts, of `target`."""
         return min(self.anchor.n, self.target)
@@ -54,6 +59,11 @@ class Place:
     @property
     def passed(self) -> bool:
         return self.checked and self.anchor.n >= self.target
+
+    @property
+    def lag(self) -> Lag:
+        behind = self.tail - self.anchor.n
+        return Lag.of(self.stream, self.partition, behind, self.anchor.ms)
 
     def advance(self, batch: Batch) -> None:
         self.checked = True

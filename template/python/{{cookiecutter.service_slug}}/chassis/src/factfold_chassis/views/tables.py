@@ -33,7 +33,7 @@ class Rows(Generic[Row]):
         rows: serialized, by key; they are kept, and changed.
     """
 
-    __slots__ = ("_listeners", "_ordered", "_parse", "_row", "_rows", "_unordered")
+    __slots__ = ("_listeners", "_ordered", "_parse", "_row", "_rows", "_unordered", "paged")
 
     def __init__(self, row: type[Row], rows: dict[str, bytes] | None = None) -> None:
         self._row = row
@@ -41,7 +41,8 @@ class Rows(Generic[Row]):
         self._rows: dict[str, bytes] = {} if rows is None else rows
         self._listeners: list[Listener] = []
         # Keys in order, made when the first page is asked for: most tables never need it.
-        self._ordered: list[str] | None = None
+        self.paged = False
+        self._ordered: list[str] = []
         self._unordered: list[str] = []
 
     def get(self, key: str) -> Row | None:
@@ -83,37 +84,35 @@ class Rows(Generic[Row]):
             start += 1
         return Page(rows, _token_of(last) if rows and start < len(ordered) else "")
 
+    # For the engine.
+
+    def inside(self) -> tuple[dict[str, bytes], type[Row]] | None:
+        """The serialized rows, to be changed, and their type; None if others follow them.
+
+        While `paged`, what puts in a row of a new key is `change`.
+        """
+        return None if self._listeners else (self._rows, self._row)
+
     def put(self, key: str, row: Row | None) -> None:
-        """Set or remove a row, and tell those that derive from it. For the engine.
+        """Set or remove a row, and tell those that derive from it. Raises what `change` raises."""
+        self.change(key, self._rows.get(key), row)
+
+    def change(self, key: str, before: bytes | None, row: Row | None) -> None:
+        """The same; `before` is the present row.
 
         Raises:
             TypeError: the row is of another type than the table's.
         """
-        self._set(key, self._rows.get(key), row)
-
-    def fold(
-        self, key: str, function: Callable[[Row | None, Any, Any], Row | None], event: Any, fact: Any
-    ) -> None:
-        """Put what `function(row, event, fact)` makes of the present row. For the engine."""
-        before = self._rows.get(key)
-        row = function(None if before is None else self._parse(before), event, fact)
-        # Most of the time nobody is to be told.
-        if before is not None and row.__class__ is self._row and not self._listeners:
-            self._rows[key] = row.SerializeToString()
-        else:
-            self._set(key, before, row)
-
-    def _set(self, key: str, before: bytes | None, row: Row | None) -> None:
         after = None
         if row is not None:
             if row.__class__ is not self._row:
                 wanted, found = self._row.__name__, type(row).__name__
                 raise TypeError(f"a row of this table is a {wanted}, not a {found}")
             self._rows[key] = after = row.SerializeToString()
-            if before is None and self._ordered is not None:
+            if before is None and self.paged:
                 self._unordered.append(key)
                 if len(self._unordered) > len(self._rows) + 1000:  # nobody asks any more
-                    self._ordered, self._unordered = None, []
+                    self._ordered, self._unordered, self.paged = [], [], False
         elif before is not None:
             del self._rows[key]
         else:
@@ -144,8 +143,8 @@ class Rows(Generic[Row]):
 
     def _in_order(self) -> list[str]:
         """Sorted keys; those of removed rows may still be among them."""
-        if self._ordered is None or len(self._ordered) > 2 * len(self._rows) + 1000:
-            self._ordered, self._unordered = sorted(self._rows), []
+        if not self.paged or len(self._ordered) > 2 * len(self._rows) + 1000:
+            self._ordered, self._unordered, self.paged = sorted(self._rows), [], True
         if self._unordered:
             fresh, self._unordered = self._unordered, []
             if len(fresh) > 100:

@@ -1,0 +1,110 @@
+"""Puts lines into internal/app/app.go, where gofmt would have them."""
+
+from factfold_cli.languages.go_code import CHASSIS
+from factfold_cli.languages.go_source import Source, Token, closing
+
+PATH = "internal/app/app.go"
+
+
+class App:
+    """The text of app.go, to be added to. `problem` says why nothing can be, "" if it can."""
+
+    def __init__(self, text: str, kind: str = "Fold") -> None:
+        self.text = text
+        lists = self._lists(kind)
+        self.problem = ""
+        if len(lists) != 1:
+            self.problem = f"{PATH} has no plain list []chassis.{kind}{{…}} to name it in"
+        elif self._imports() is None:
+            self.problem = f"{PATH} has no block of imports"
+
+    @property
+    def _source(self) -> Source:
+        return Source(PATH, "service/internal/app", self.text)
+
+    def add_fold(self, table: str, function: str) -> None:
+        """Names a fold and its table, both dotted names."""
+        into, fold = self._named(table), self._named(function)
+        chassis = self._named(f"{CHASSIS}.NewFold")
+        (at,) = self._lists("Fold")
+        self._append(at, f"{chassis}({into}, {fold})")
+
+    def add_reaction(self, name: str, function: str) -> None:
+        """Names a reaction, a dotted name; its position is kept under `name`."""
+        answer, chassis = self._named(function), self._named(f"{CHASSIS}.NewReaction")
+        (at,) = self._lists("Reaction")
+        self._append(at, f'{chassis}("{name}", {answer})')
+
+    def _lists(self, kind: str) -> list[int]:
+        """The indices of the brackets of each literal []chassis.<kind>{…}."""
+        source = self._source
+        found = source.tokens
+        return [
+            at + 5
+            for at in range(len(found) - 5)
+            if (found[at].text, found[at + 1].text, found[at + 5].text) == ("[", "]", "{")
+            and source.dotted(found[at + 2 : at + 5]) == f"{CHASSIS}.{kind}"
+        ]
+
+    def _append(self, at: int, element: str) -> None:
+        """Makes `element` the last one of the literal whose bracket has the index `at`."""
+        found = self._source.tokens
+        close, last = found[closing(found, at)], found[closing(found, at) - 1]
+        line = self.text.rfind("\n", 0, close.start) + 1
+        indent = self.text[line : close.start]
+        if not indent.strip():
+            self._insert(line, f"{indent}\t{element},{self._end}")
+        elif last.text == "{":
+            self._insert(close.start, element)
+        else:
+            self._insert(close.start, f", {element}")
+
+    def _named(self, dotted: str) -> str:
+        """A name of another package as code writes it, which is imported from now on."""
+        path, _, name = dotted.rpartition(".")
+        source = self._source
+        if path == source.package:
+            return name
+        for alias, imported in source.imports.items():
+            if imported == path and alias not in "._":
+                return f"{alias}.{name}"
+        alias = path.rpartition("/")[2]
+        if alias in source.imports:
+            alias = path.removeprefix("service/").replace("/", "")
+            self._import(path, f'{alias} "{path}"')
+        else:
+            self._import(path, f'"{path}"')
+        return f"{alias}.{name}"
+
+    def _imports(self) -> tuple[Token, Token] | None:
+        """The brackets of the import block."""
+        found = self._source.tokens
+        for at in range(len(found) - 1):
+            if (found[at].text, found[at + 1].text) == ("import", "("):
+                return found[at + 1], found[closing(found, at + 1)]
+        return None
+
+    def _import(self, path: str, spec: str) -> None:
+        """Into the service's own group, by the order of paths, as gofmt sorts it."""
+        brackets = self._imports()
+        assert brackets is not None
+        first, last = brackets
+        own = [
+            token
+            for token in self._source.tokens
+            if first.start < token.start < last.start and token.text.startswith('"service/')
+        ]
+        behind = next((token for token in own if token.text > f'"{path}"'), None)
+        if behind is not None:
+            at = self.text.rfind("\n", 0, behind.start) + 1
+        else:
+            at = self.text.rfind("\n", 0, last.start) + 1
+        group = "" if own else self._end
+        self._insert(at, f"{group}\t{spec}{self._end}")
+
+    @property
+    def _end(self) -> str:
+        return "\r\n" if "\r\n" in self.text else "\n"
+
+    def _insert(self, at: int, text: str) -> None:
+        self.text = self.text[:at] + text + self.text[at:]

@@ -1,0 +1,28 @@
+package handlers_test
+
+import (
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+{{rpc.test_imports.google}}
+{% if rpc.chassis %}	"factfold/chassis"
+{% endif %}	"factfold/chassis/testing/chassistest"
+
+{{rpc.test_imports.ours}})
+
+func Test{{rpc.method}}IsDone(t *testing.T) {
+	running := chassistest.Run(t, app.Service())
+	client := {{rpc.client}}(running.Channel)
+{{rpc.given}}	answer, err := client.{{rpc.method}}(t.Context(), &{{rpc.asked}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &{{rpc.answered}}
+	if !proto.Equal(answer, want) {
+		t.Errorf("the answer is %v, not %v", answer, want)
+	}
+	// Those in the log, with what it appends.
+	if facts := running.Facts(t.Context(), app.Name); len(facts) != {{rpc.facts}} {
+		t.Errorf("there are %d facts", len(facts))
+	}
+}

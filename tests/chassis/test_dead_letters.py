@@ -659,7 +659,9 @@ async def test_who_was_fenced_and_has_nothing_to_do_claims_anew(desk, quick):
         while not taken:  # unless a beat comes between the look and the claim
             token, beat = desk.log.hmget(desk.keys("group")[0], "token", "beat")
             with contextlib.suppress(Fenced):
-                async with Tenure.of(core.redis, group, core.epochs, "other", "1", (token, beat)):
+                async with Tenure.of(
+                    core.redis, group, core.memories, "other", "1", (token, beat), alarm=core.alarm
+                ):
                     taken = True
         desk.answer = failing()
         desk.ask("redrive:1")
@@ -770,7 +772,9 @@ async def tenure_of(desk: Desk, core: Core) -> AsyncIterator[tuple[Group, Tenure
     """A partition of a group of its own, in nobody else's hands."""
     epoch = core.epochs["payments"][0]
     group = Group("desk.other", "payments", 0, epoch, True)
-    async with Tenure.of(core.redis, group, core.epochs, "me", "nonce", OURS) as tenure:
+    async with Tenure.of(
+        core.redis, group, core.memories, "me", "nonce", OURS, alarm=core.alarm
+    ) as tenure:
         yield group, tenure
 
 

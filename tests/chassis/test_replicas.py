@@ -15,16 +15,24 @@ from topologies.node import begin, until
 
 from factfold_chassis.contract import StreamSpec
 from factfold_chassis.errors import OutcomeUnknown
-from factfold_chassis.facts import Position
+from factfold_chassis.facts import Position, new_meta
 from factfold_chassis.log.append import Appender
+from factfold_chassis.log.lost import Memory
 from factfold_chassis.log.redis import Redis
 from factfold_chassis.log.replicas import Replicas
 from factfold_chassis.log.streams import create_stream
+from factfold_chassis.reactions.outbox import Unit
+from factfold_chassis.reactions.ownership import OURS
+from factfold_chassis.reactions.tenure import Group, Tenure
 from factfold_chassis.testing import redis_server as servers
 
-ORDERS = StreamSpec("orders", 4, versioned=False, own=True)
+BOTH = ("payments", "orders")
 TIMEOUT = 1.0  # seconds that an append may take
 KEY = "key"
+
+
+def of(name: str) -> StreamSpec:
+    return StreamSpec(name, 4, versioned=False, own=True)
 
 
 class Pair:
@@ -55,7 +63,7 @@ async def confirmed(
 ) -> AsyncIterator[Appender]:
     redis = Redis(url)
     appender = Appender(
-        redis, "orders", await create_stream(redis, ORDERS), timeout=TIMEOUT, limit=10_000,
+        redis, "orders", await create_stream(redis, of("orders")), timeout=TIMEOUT, limit=10_000,
         max_fact_bytes=1 << 20, alarm=alarms if alarms is not None else Alarms(),
         replicas=Replicas.within(replicas, TIMEOUT),
     )  # fmt: skip
@@ -150,6 +158,43 @@ async def test_what_a_failover_takes_away_is_named_once_and_nothing_else(pair: P
     (line,) = [alarm for alarm in alarms if "that were acknowledged" in alarm]
     assert all(str(position) in line for position in lost)
     assert not any(str(position) in line for position in kept)
+
+
+async def test_what_a_failover_takes_away_of_a_reactions_facts_is_named(pair: Pair) -> None:
+    """By its owner itself: a view may not have read them."""
+    alarms = Alarms()
+    epochs = {name: await create_stream(Redis(pair.master.url), of(name)) for name in BOTH}
+    group = Group("desk.book", "payments", 0, epochs["payments"][0], True)
+    memories = {"orders": [Memory("orders", *each) for each in enumerate(epochs["orders"])]}
+
+    async def append(server: Node, *ns: int) -> None:
+        redis = Redis(server.url)
+        async with Tenure.of(redis, group, memories, "me", "nonce", OURS, alarm=alarms) as tenure:
+            for n in ns:
+                unit = Unit(n, ("orders", 0))
+                unit.add(("key", None, "Placed", new_meta("desk").SerializeToString(), b""))
+                await tenure.append([unit])
+
+    def there(server: Node) -> list[str]:
+        with server.client() as client:
+            return [each.decode() for each, _ in client.xrange("{orders/0}:log")]
+
+    await append(pair.master, 1, 2)
+    await eventually(lambda: there(pair.replica) == there(pair.master))
+    kept = there(pair.master)
+    pair.replica.hold_back()
+    await append(pair.master, 3, 4)
+    lost = there(pair.master)[2:]
+    assert len(lost) == 2
+    pair.replica.ask("REPLICAOF", "NO", "ONE")
+    assert not alarms
+    await append(pair.replica, 2)
+    (line,) = alarms
+    named = [f"orders/0@{epochs['orders'][0]}:{each}" for each in lost]
+    assert f"of the facts that were acknowledged, 2 are lost: {', '.join(named)};" in line
+    assert there(pair.replica) == kept
+    await append(pair.replica, 2)
+    assert len(alarms) == 1, "once is enough"
 
 
 async def test_a_reaction_does_not_go_on_from_what_no_replica_has(

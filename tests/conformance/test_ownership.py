@@ -145,15 +145,22 @@ async def killed_at(stage: Stage, case: Case) -> None:
         once(apart, *REACTIONS)
 
 
+def outboxes(stage: Stage) -> list[dict[bytes, bytes]]:
+    with stage.log.redis() as client:
+        keys = [f"{{inputs/{p}}}:outbox:probe.scatter" for p in range(PARTITIONS)]
+        found = [dict(client.hgetall(key)) for key in keys]
+    for outbox in found:
+        outbox.pop(b"_", None)
+    return found
+
+
 def state(stage: Stage) -> list[Any]:
     """All that a late owner could change."""
     found: list[Any] = [stage.log.head("outputs", p) for p in range(PARTITIONS)]
     for p in range(PARTITIONS):
         group = stage.log.group("inputs", p, "scatter")
         found.append([group[name] for name in ("settled", "position", "fact")])
-        with stage.log.redis() as client:
-            found.append(client.hgetall(f"{{inputs/{p}}}:outbox:probe.scatter"))
-    return found
+    return [*found, *outboxes(stage)]
 
 
 @scenes
@@ -178,6 +185,8 @@ async def late(stage: Stage, case: Case) -> None:
         flag.touch()
         _, other = await started(apart, 1, PROBE_REACTIONS="scatter")
         await eventually(lambda: owners(apart, "scatter") == [other] * PARTITIONS)
+        # What was settled before the first one stopped, the other one carries out.
+        await eventually(lambda: not any(outboxes(apart)))
         kept = state(apart)
         stopping.signal(signal.SIGCONT)
         go_on.set()

@@ -14,7 +14,7 @@ from .row import Row
 
 KEYS = keys(500)
 REACTIONS = ("answer", "scatter")
-NOTICED = 6.0  # seconds: a blocked read lasts two, and the machine is busy
+NOTICED = 15.0  # seconds: a blocked read lasts two, and the machine is busy
 FAST = {"FACTFOLD_LEASE": "1"}
 
 
@@ -83,8 +83,8 @@ async def test_flushed_with_the_owner_running(row: Row) -> None:
         await eventually(lambda: log.committed("answer") > 500)
         flush(log)
         row.injected()
-        # Everybody who appends now hears so; nobody else's append goes into a log of its own.
-        await eventually(lambda: len(owner.said("was lost or replaced")) >= PARTITIONS)
+        # Appends hear of it, unless a view does before and all calls are refused.
+        await eventually(lambda: owner.said("was lost or replaced") or owner.said("its epoch was"))
     units = [sent.unit(key) for key in KEYS]
     assert "inputs" in await refusal(owner.append_many(units))
     await refuses(owner, "waits for stream")

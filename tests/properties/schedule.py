@@ -32,6 +32,7 @@ from factfold_chassis.log.link import (
     ResponseError,
     pack_command,
 )
+from factfold_chassis.log.lost import Memory
 from factfold_chassis.log.redis import Links, Redis
 from factfold_chassis.log.scripts import Script
 from factfold_chassis.log.streams import Head, Keys
@@ -297,7 +298,9 @@ class Owner:
         core.redis = core.foreign = Road(self)
         core.instance = name
         core.views_ready.set()  # it has none
-        core.epochs = {name: [EPOCH] * PARTITIONS for name in OUTPUTS}
+        core.memories = {
+            name: [Memory(name, p, EPOCH) for p in range(PARTITIONS)] for name in OUTPUTS
+        }
         events = {"schedules.inputs.Event": CONTRACT.events["schedules.inputs.Event"]}
         head = Head(EPOCH, 1, world.tail, 0)
         self._worker = worker.Worker(core, Answers(core, answer, events), world.group, head)

@@ -35,6 +35,7 @@ from factfold_chassis.facts import (
 from factfold_chassis.log.append import Appender
 from factfold_chassis.log.lane import NewFact, check_version
 from factfold_chassis.log.link import LinkLost
+from factfold_chassis.log.lost import Memory
 from factfold_chassis.log.redis import Redis
 from factfold_chassis.log.replicas import Replicas
 from factfold_chassis.log.streams import Keys, create_stream, read_head, read_trimmed
@@ -91,6 +92,7 @@ class Core:
         self._query = Query(self)  # has no state of its own
         self.draining = asyncio.Event()
         self.epochs: dict[str, list[str]] = {}
+        self.memories: dict[str, list[Memory]] = {}
         self.on_ready_change: list[Callable[[bool], None]] = []
         self._appenders: dict[str, Appender] = {}
         self._looking_up = asyncio.Semaphore(LOOK_UPS)
@@ -171,6 +173,7 @@ class Core:
                     alarm=self.alarm,
                 )  # fmt: skip
                 self._appenders[stream.name] = appender
+                self.memories[stream.name] = appender.memories
                 self._spawn(appender.run())
             self._status = ""
             for view in self._views.values():

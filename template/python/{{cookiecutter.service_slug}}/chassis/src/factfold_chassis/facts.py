@@ -88,6 +88,11 @@ def split_id(entry_id: bytes) -> tuple[int, int]:
     return int(ms), int(n)
 
 
+def id_in(meta: bytes) -> bytes:
+    """The fact id of a serialized FactMeta, which begins with it; 16 bytes."""
+    return meta[2:18]
+
+
 def new_meta(
     source: str,
     *,

@@ -14,6 +14,7 @@ from factfold_chassis.log.lane import (
     check_key,
     check_size,
 )
+from factfold_chassis.log.lost import Memory
 from factfold_chassis.log.redis import Redis
 from factfold_chassis.log.replicas import NO_REPLICAS, Replicas
 from factfold_chassis.log.sender import Sender
@@ -32,6 +33,8 @@ class Appender:
         limit: facts that may wait; more are refused.
         replicas: that must have a fact before its append is answered.
         alarm: told in one line what an operator must know.
+
+    `memories` are what it remembers, by partition; a reaction adds what it appends by itself.
     """
 
     def __init__(
@@ -52,9 +55,10 @@ class Appender:
         self._timeout = timeout
         self._limit = limit
         self._max_fact_bytes = max_fact_bytes
+        self.memories = [Memory(stream, *each) for each in enumerate(epochs)]
         self._lanes = [
-            Lane(stream, partition, epoch, Keys(stream, partition).appending)
-            for partition, epoch in enumerate(epochs)
+            Lane(stream, each.partition, each.epoch, Keys(stream, each.partition).appending, each)
+            for each in self.memories
         ]
         # One connection for all: a second one costs more than it brings. Partitions of a cluster
         # come and go one by one, so there each has its own.

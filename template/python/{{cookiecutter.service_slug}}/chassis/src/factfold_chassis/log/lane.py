@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 
 from factfold_chassis.errors import InvalidRequest
-from factfold_chassis.facts import MAX_KEY_BYTES, Position
+from factfold_chassis.facts import MAX_KEY_BYTES, Position, id_in
 from factfold_chassis.log.link import Argument, pack_command
+from factfold_chassis.log.lost import Memory
 from factfold_chassis.log.scripts import APPEND
 
 MAX_BATCH_FACTS = 256
 MAX_BATCH_BYTES = 1 << 20
-REMEMBERED = 256  # acknowledged batches of a partition
 MAX_VERSION = 2**53 - 1  # above it, Lua's numbers round
 
 
@@ -30,8 +30,7 @@ class NewFact:
 
     @property
     def fact_id(self) -> bytes:
-        """16 bytes: FactMeta begins with it."""
-        return self.meta[2:18]
+        return id_in(self.meta)
 
     @property
     def size(self) -> int:
@@ -92,25 +91,6 @@ class Batch:
     lane: "Lane | None" = None
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """Facts that callers were told of: what a failover takes away can then be named."""
-
-    ms: int
-    first: int  # n
-    end: int  # n of the last
-    fact_id: bytes  # of the last; empty: not known
-
-    @property
-    def last(self) -> bytes:
-        return b"%d-%d" % (self.ms, self.end)
-
-    @property
-    def ids(self) -> list[bytes]:
-        """Of the entries."""
-        return [b"%d-%d" % (self.ms, n) for n in range(self.first, self.end + 1)]
-
-
 @dataclass(slots=True, eq=False)
 class Lane:
     """One partition: what waits, and the window of batches in flight."""
@@ -119,6 +99,7 @@ class Lane:
     partition: int
     epoch: str
     keys: list[str]
+    memory: Memory
     producer: str = dataclass_field(default_factory=lambda: secrets.token_hex(16))
     sequence: int = 0
     pending: deque[Unit] = dataclass_field(default_factory=deque)
@@ -126,9 +107,6 @@ class Lane:
     unanswered: int = 0
     resend: bool = False
     answered: float = 0.0  # when the last batch was
-    acknowledged: deque[Acknowledged] = dataclass_field(
-        default_factory=lambda: deque(maxlen=REMEMBERED)
-    )
     wake: asyncio.Event = dataclass_field(default_factory=asyncio.Event)  # something is to be sent
     last: int = 0  # its turn, among those of all lanes
     dead: str = ""

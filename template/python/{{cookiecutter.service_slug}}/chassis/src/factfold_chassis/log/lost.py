@@ -1,6 +1,10 @@
 """Which facts the log has lost, by name: after a failover an operator looks for them elsewhere."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Protocol
 
 from factfold_chassis.facts import split_id
@@ -9,6 +13,9 @@ from factfold_chassis.log.read import fact_id_of
 from factfold_chassis.log.streams import Keys, read_trimmed
 
 A_LINE = 100  # positions
+REMEMBERED = 256  # acknowledged batches of a partition
+
+_END = attrgetter("end")
 
 
 class Part(Protocol):
@@ -66,3 +73,50 @@ async def name_lost(
             f"that were {were}, {len(lost)} are lost: {', '.join(lost[at : at + A_LINE])}; "
             f"look for {them} in a replica or a backup"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """Facts that follow each other, and that the log said it has."""
+
+    ms: int
+    first: int  # n
+    end: int  # n of the last
+    fact_id: bytes  # of the last; empty: not known
+
+    @property
+    def last(self) -> bytes:
+        return b"%d-%d" % (self.ms, self.end)
+
+    @property
+    def ids(self) -> list[bytes]:
+        """Of the entries."""
+        return [b"%d-%d" % (self.ms, n) for n in range(self.first, self.end + 1)]
+
+
+class Memory:
+    """What this process appended to one partition, by calls and by reactions: the newest of it."""
+
+    def __init__(self, stream: str, partition: int, epoch: str):
+        self.stream = stream
+        self.partition = partition
+        self.epoch = epoch
+        self._known: deque[Acknowledged] = deque(maxlen=REMEMBERED)
+
+    def remember(self, facts: Acknowledged) -> None:
+        self._known.append(facts)
+
+    async def compare(self, link: Link, alarm: Callable[[str], None]) -> None:
+        """Tell `alarm` which facts a failover took out of the log; on each new connection."""
+        if not self._known:
+            return
+        # Those who append side by side do not hear of it in the order of the log.
+        known = sorted(self._known, key=_END)
+        if await has_fact(link, self, known[-1].last, known[-1].fact_id):
+            return
+        ids = [entry_id for each in known for entry_id in each.ids]
+        await name_lost(link, self, ids, "acknowledged", alarm)
+        # Only now: if the connection is lost meanwhile, the next one says it.
+        for each in known:
+            with suppress(ValueError):
+                self._known.remove(each)

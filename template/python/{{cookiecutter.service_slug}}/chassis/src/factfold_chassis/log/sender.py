@@ -15,9 +15,9 @@ from factfold_chassis.errors import (
     VersionConflict,
 )
 from factfold_chassis.facts import Position
-from factfold_chassis.log.lane import Acknowledged, Batch, Lane, Unit
+from factfold_chassis.log.lane import Batch, Lane, Unit
 from factfold_chassis.log.link import Link, LinkLost, pack_command, persist
-from factfold_chassis.log.lost import has_fact, name_lost
+from factfold_chassis.log.lost import Acknowledged
 from factfold_chassis.log.redis import Redis
 from factfold_chassis.log.replicas import Replicas
 from factfold_chassis.log.scripts import APPEND, load
@@ -91,21 +91,12 @@ class Sender:
             await load(link, APPEND)
             self._unanswered.clear()
             for lane in self._lanes:
-                await self._compare(link, lane)
+                await lane.memory.compare(link, self._alarm)
                 lane.unanswered = 0
                 lane.resend = True
             self._lost = ""
             self._wake.set()
             await together(self._write(link), self._read(link), self._watch())
-
-    async def _compare(self, link: Link, lane: Lane) -> None:
-        """Say which facts a failover has taken out of the log after they were acknowledged."""
-        known = lane.acknowledged
-        if not known or await has_fact(link, lane, known[-1].last, known[-1].fact_id):
-            return
-        ids = [entry_id for each in known for entry_id in each.ids]
-        known.clear()
-        await name_lost(link, lane, ids, "acknowledged", self._alarm)
 
     def _confirming(self, batch: Batch) -> list[bytes]:
         """What makes replicas confirm a batch."""
@@ -248,7 +239,7 @@ class Sender:
 
         if last is not None and not missing:
             fact_id = last.facts[-1].fact_id if n == end else b""
-            lane.acknowledged.append(Acknowledged(ms, int(first), end, fact_id))
+            lane.memory.remember(Acknowledged(ms, int(first), end, fact_id))
 
     def _fail(self, unit: Unit, error: ChassisError) -> None:
         self._gone(unit)

@@ -1,7 +1,7 @@
 """What an owner may do with its partition: each step is fenced by the token of its claim."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +10,10 @@ from redis.exceptions import ResponseError
 
 from factfold.v1.fact_pb2 import DeadLetter, Outcome
 from factfold_chassis.errors import VersionConflict
-from factfold_chassis.facts import Position, split_id
+from factfold_chassis.facts import Position, id_in, split_id
 from factfold_chassis.log.lane import MAX_BATCH_BYTES, MAX_BATCH_FACTS
 from factfold_chassis.log.link import Argument, Link, LinkLost
+from factfold_chassis.log.lost import Acknowledged, Memory
 from factfold_chassis.log.read import Anchor, LogChanged, LogRecreated
 from factfold_chassis.log.redis import Links, Redis
 from factfold_chassis.log.replicas import NO_REPLICAS, Replicas
@@ -88,8 +89,9 @@ class Tenure:
         links: Links,
         link: Link,
         group: Group,
-        epochs: Mapping[str, Sequence[str]],
+        memories: Mapping[str, Sequence[Memory]],
         replicas: Replicas,
+        alarm: Callable[[str], None],
         reply: list[Any],
     ):
         self.token, position, settled, fact_id, outcomes, held = reply
@@ -100,9 +102,11 @@ class Tenure:
         self._links = links
         self._link = link
         self._appending = {link}  # links whose servers have the append script
+        self._compared: set[tuple[Link, PlaceKey]] = set()
         self._group = group
-        self._epochs = epochs
+        self._memories = memories
         self._replicas = replicas
+        self._alarm = alarm
         self._sent: dict[Lane, int] = {}
         self._producers = [(0, group.epoch)]  # for inputs behind an n, ascending
         # The partition's batches and its dead letters share the connections.
@@ -115,13 +119,20 @@ class Tenure:
         cls,
         redis: Redis,
         group: Group,
-        epochs: Mapping[str, Sequence[str]],
+        memories: Mapping[str, Sequence[Memory]],
         instance: str,
         nonce: str,
         seen: Seen,
         replicas: Replicas = NO_REPLICAS,
+        *,
+        alarm: Callable[[str], None],
     ) -> AsyncIterator["Tenure"]:
-        """Claim the partition from who was seen to own it; give it up at the end."""
+        """Claim the partition from who was seen to own it; give it up at the end.
+
+        Args:
+            memories: of what this process appended to each partition of its own streams.
+            alarm: told in one line what an operator must know.
+        """
         keys = group.keys("head", "group", "outbox", "dead", "dead-keys", "redrive") + group.log
         async with redis.links() as links:
             link = await links.to(*keys)
@@ -134,7 +145,7 @@ class Tenure:
             if status == b"EPOCH":
                 present = reply[0].decode() or "gone"
                 raise LogRecreated(f"its epoch was {group.epoch}, now it is {present}")
-            tenure = cls(links, link, group, epochs, replicas, reply)
+            tenure = cls(links, link, group, memories, replicas, alarm, reply)
             try:
                 await tenure._find_producers()
                 await tenure._confirm()  # also what was settled and not confirmed before
@@ -230,11 +241,12 @@ class Tenure:
             lanes.setdefault((unit.place, producer), []).append(unit)
         calls = [(lane, part) for lane, its in lanes.items() for part in _parts(its)]
         refused: list[Refused] = []
+        there: list[tuple[PlaceKey, Acknowledged]] = []
         async with self._turn():
             to = {place: await self._to(place) for place, _ in lanes}
             for lane, part in calls:
                 place, producer = lane
-                epoch = self._epochs[place[0]][place[1]]
+                epoch = self._at(place).epoch
                 sent, sequence = 0, None
                 if letter is None:
                     sent, self._sent[lane] = self._sent.get(lane, 0), part[-1].n
@@ -243,9 +255,14 @@ class Tenure:
                 command = append_command(place, epoch, producer, sent, part, sequence, ms)
                 await to[place].send(command)
             for lane, part in calls:
-                refused += self._placed(lane, part, await to[lane[0]].receive_soon())
+                reply = await to[lane[0]].receive_soon()
+                refused += self._placed(lane, part, reply)
+                if known := _acknowledged(part, reply):
+                    there.append((lane[0], known))
             for link in set(to.values()):
                 await self._replicas.confirm(link)
+        for place, known in there:
+            self._at(place).remember(known)
         return refused
 
     # Of a log that was rolled back while the outputs were not, as they are on other servers.
@@ -259,7 +276,7 @@ class Tenure:
         producer = self._group.producer(self._producers[-1][1])
         last, ms = 0, 0
         async with self._turn():
-            for place in [(s, p) for s, its in self._epochs.items() for p in range(len(its))]:
+            for place in [(s, p) for s, its in self._memories.items() for p in range(len(its))]:
                 link = await self._to(place)
                 stored = await link.call("HGET", Keys(*place)["producers"], producer)
                 _, n, _, _, *then = (stored or b"0|0||").split(b"|")
@@ -296,7 +313,13 @@ class Tenure:
         if link not in self._appending:
             await load(link, APPEND)
             self._appending.add(link)
+        if (link, place) not in self._compared:
+            await self._at(place).compare(link, self._alarm)
+            self._compared.add((link, place))
         return link
+
+    def _at(self, place: PlaceKey) -> Memory:
+        return self._memories[place[0]][place[1]]
 
     def _placed(self, lane: Lane, units: Sequence[Unit], reply: list[bytes]) -> list[Refused]:
         """What the reply to one append says; ends the spans of what was appended now."""
@@ -324,8 +347,7 @@ class Tenure:
             elif index >= skipped:
                 at += len(unit.outputs)
                 if unit.send and unit.send.recorded:
-                    epoch = self._epochs[place[0]][place[1]]
-                    unit.send.placed(place[1], str(Position(*place, epoch, ms, at)))
+                    unit.send.placed(place[1], str(Position(*place, self._at(place).epoch, ms, at)))
                     unit.send.end()
         return refused
 
@@ -340,6 +362,15 @@ class Tenure:
             raise Fenced(reply[0].decode() or "nobody yet")
         if status != b"OK":
             raise LinkLost(f"{status.decode()} {reply[0].decode()}: claimed anew")
+
+
+def _acknowledged(units: Sequence[Unit], reply: list[bytes]) -> Acknowledged | None:
+    """What an append added to the log; None if that is nothing."""
+    _, ms, first, count, conflicts, *_ = reply
+    if not int(count):
+        return None
+    last = b"" if conflicts else id_in(units[-1].outputs[-1][3])
+    return Acknowledged(int(ms), int(first), int(first) + int(count) - 1, last)
 
 
 def _pairs(flat: list[bytes]) -> Iterable[tuple[bytes, bytes]]:

@@ -111,11 +111,12 @@ class Worker:
         async with Tenure.of(
             core.redis,
             self._group,
-            core.epochs,
+            core.memories,
             core.instance,
             secrets.token_hex(8),
             seen,
             core.replicas,
+            alarm=core.alarm,
         ) as tenure:
             ownership.begin(tenure.token)
             await self._look_back(tenure)

@@ -10,7 +10,7 @@ from typing import Any
 
 from faults.log import PARTITIONS, eventually, keys
 from faults.probe import Probe
-from faults.proxy import Verdict
+from faults.proxy import Command, Hook, Link, Verdict
 
 from .cases import Case
 from .playing import Scenes
@@ -145,22 +145,29 @@ async def killed_at(stage: Stage, case: Case) -> None:
         once(apart, *REACTIONS)
 
 
-def outboxes(stage: Stage) -> list[dict[bytes, bytes]]:
-    with stage.log.redis() as client:
-        keys = [f"{{inputs/{p}}}:outbox:probe.scatter" for p in range(PARTITIONS)]
-        found = [dict(client.hgetall(key)) for key in keys]
-    for outbox in found:
-        outbox.pop(b"_", None)
-    return found
-
-
 def state(stage: Stage) -> list[Any]:
     """All that a late owner could change."""
     found: list[Any] = [stage.log.head("outputs", p) for p in range(PARTITIONS)]
     for p in range(PARTITIONS):
         group = stage.log.group("inputs", p, "scatter")
         found.append([group[name] for name in ("settled", "position", "fact")])
-    return [*found, *outboxes(stage)]
+        with stage.log.redis() as client:
+            found.append(client.hgetall(f"{{inputs/{p}}}:outbox:probe.scatter"))
+    return found
+
+
+class Late(Hook):
+    """Who is about to settle is stopped, and what it settles is on its way until `go_on`."""
+
+    def __init__(self, probe: Probe):
+        self.go_on = asyncio.Event()
+        self._probe = probe
+
+    async def command(self, link: Link, command: Command) -> Verdict:
+        if command.name == "settle" and not self.go_on.is_set():
+            self._probe.signal(signal.SIGSTOP)
+            await self.go_on.wait()
+        return Verdict.PASS
 
 
 @scenes
@@ -170,13 +177,8 @@ async def late(stage: Stage, case: Case) -> None:
         writer = await apart.probe(1)
         proxy = await apart.proxy()
         stopping = apart.start(0, of=proxy, PROBE_REACTIONS="scatter")
-        go_on = asyncio.Event()
-
-        async def stop() -> None:
-            stopping.signal(signal.SIGSTOP)
-            await go_on.wait()
-
-        springing = await sprung(proxy, "settle", executed=False, do=stop, then=Verdict.PASS)
+        late = Late(stopping)
+        proxy.hooks.append(late)
         await stopping.ready()
         await append(writer, keys(60, case.key), do={"wait_while": case.key})
         await eventually(lambda: not is_running(stopping))
@@ -185,12 +187,9 @@ async def late(stage: Stage, case: Case) -> None:
         flag.touch()
         _, other = await started(apart, 1, PROBE_REACTIONS="scatter")
         await eventually(lambda: owners(apart, "scatter") == [other] * PARTITIONS)
-        # What was settled before the first one stopped, the other one carries out.
-        await eventually(lambda: not any(outboxes(apart)))
         kept = state(apart)
         stopping.signal(signal.SIGCONT)
-        go_on.set()
-        await springing
+        late.go_on.set()
         await asyncio.sleep(LEASE / 4)
         assert state(apart) == kept
         flag.unlink()

@@ -102,7 +102,7 @@ class Tenure:
         self._links = links
         self._link = link
         self._appending = {link}  # links whose servers have the append script
-        self._compared: set[tuple[Link, PlaceKey]] = set()
+        self._compared: set[PlaceKey] = set()
         self._group = group
         self._memories = memories
         self._replicas = replicas
@@ -313,9 +313,9 @@ class Tenure:
         if link not in self._appending:
             await load(link, APPEND)
             self._appending.add(link)
-        if (link, place) not in self._compared:
+        if place not in self._compared:
             await self._at(place).compare(link, self._alarm)
-            self._compared.add((link, place))
+            self._compared.add(place)
         return link
 
     def _at(self, place: PlaceKey) -> Memory:

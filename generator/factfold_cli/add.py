@@ -166,7 +166,7 @@ def subscription(directory: Path, dry_run: bool, as_json: bool) -> None:
     root = root_here()
     with alone(root):
         written = subscribe(root, directory, home=root, dry_run=dry_run)
-        make = of(read(root)["language"]).make_stubs
+        make = of(read(root)["language"]).make_stubs(root)
     if as_json:
         report = {"dry_run": dry_run, "files": written, "next": [make]}
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))

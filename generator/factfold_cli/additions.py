@@ -149,7 +149,11 @@ def add(root: Path, addition: Callable[[Adding], None], *, dry_run: bool) -> Add
             path: _diff(copy.before.get(path, b""), content or b"")
             for path, content in edited.items()
         },
-        [language.make_stubs, *(f"write {path}" for path in to_write), *run_tests],
+        [
+            language.make_stubs(root),
+            *(f"write {path}" for path in to_write),
+            *run_tests,
+        ],
         [*adding.notes, *synced.notes],
     )
 

@@ -6,12 +6,10 @@ from pathlib import Path
 
 from factfold_cli.findings import MISSING, OK, WRONG, Finding
 from factfold_cli.installed import said
+from factfold_cli.stubs_made import INSTALL
 
 _PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)\s*(;)?", re.MULTILINE)
-_MEND = (
-    "python3 -m venv --clear .venv && .venv/bin/pip install -qr requirements/dev.txt && "
-    ".venv/bin/pip install -q --no-deps --no-build-isolation -e chassis -e ."
-)
+_MEND = INSTALL.replace("venv .venv", "venv --clear .venv")
 _MOST_NAMED = 3
 
 
@@ -20,7 +18,7 @@ def environment(root: Path) -> Finding:
     folder = root / ".venv"
     if not folder.is_dir():
         found = "there is no .venv; for running and testing the service here"
-        return Finding("repository", ".venv", MISSING, found, _MEND.replace(" --clear", ""))
+        return Finding("repository", ".venv", MISSING, found, INSTALL)
     if wrong := _of_another_python(folder) or _other_pins(root, folder):
         return Finding("repository", ".venv", WRONG, wrong, _MEND)
     return Finding(

@@ -13,8 +13,12 @@ from google.protobuf.message import DecodeError
 
 from factfold_cli.contract import compiled, sources
 
-# What makes the stubs anew, in the folder of the repository.
+# What makes the stubs anew, in the folder of the repository; and the environment, with the stubs.
 MAKE = ".venv/bin/python hatch_build.py"
+INSTALL = (
+    "python3 -m venv .venv && .venv/bin/pip install -qr requirements/dev.txt && "
+    ".venv/bin/pip install -q --no-deps --no-build-isolation -e chassis -e ."
+)
 
 
 def outdated(root: Path) -> list[str]:

@@ -49,7 +49,7 @@ def command(check: bool, source: Path | None, as_json: bool) -> None:
             with refreshed(root, source) as newer:
                 report["changes"] = newer.changes
                 synced = carry_out(root, newer.manifest, newer.files, newer.protos, check=check)
-    make = of(read(root)["language"]).make_stubs
+    make = of(read(root)["language"]).make_stubs(root)
     following = [make] if synced.written and not check else []
     report |= {"files": synced.written, "next": following, "notes": synced.notes}
     click.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else _said(report))

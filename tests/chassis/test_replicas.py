@@ -261,3 +261,16 @@ async def test_a_repeated_command_is_answered_once_its_fact_is_confirmed(
         assert done.position.n == 1
         assert done.repeated
         assert has(pair.replica, done.position)
+
+
+async def test_a_repeated_command_is_unknown_where_nothing_can_be_written(
+    pair: Pair, shop: ModuleType, bank: ModuleType
+) -> None:
+    settings = {"append_timeout": TIMEOUT, "wait_replicas": 1}
+    async with running(Shop(shop, bank).core(pair.master.url, **settings)) as core:
+        await place(core, shop.OrderPlaced(id="k"), 0, "the same")
+        pair.master.ask("CONFIG", "SET", "min-replicas-to-write", 2)
+        with pytest.raises(OutcomeUnknown, match=r"it is in the log, but whether .* NOREPLICAS"):
+            await place(core, shop.OrderPlaced(id="k"), 0, "the same")
+        pair.master.ask("CONFIG", "SET", "min-replicas-to-write", 0)
+        assert (await place(core, shop.OrderPlaced(id="k"), 0, "the same")).repeated

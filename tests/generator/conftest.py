@@ -19,6 +19,12 @@ from factfold_cli.placing import place, with_entries
 ROOT = Path(__file__).resolve().parents[2]
 CACHES = shutil.ignore_patterns("__pycache__", ".*_cache", ".tox", ".venv", "*.egg-info")
 
+# What a repository without an environment of its own needs first; it makes the stubs, too.
+INSTALL = (
+    "python3 -m venv .venv && .venv/bin/pip install -qr requirements/dev.txt && "
+    ".venv/bin/pip install -q --no-deps --no-build-isolation -e chassis -e ."
+)
+
 
 @dataclass(frozen=True)
 class User:

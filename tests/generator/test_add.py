@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import User, tree
+from .conftest import INSTALL, User, tree
 
 CONTRACT = "protos/acme/orders/v1/contract.proto"
 LONG = "A" * 61
@@ -72,7 +72,7 @@ Note:
   CancelOrder is a command, by its name; --command, --query and --watch say otherwise
 
 Next:
-  .venv/bin/python hatch_build.py
+  {INSTALL}
   write src/service/handlers/cancel_order.py
   .venv/bin/python -m pytest tests/test_cancel_order.py
 """
@@ -149,7 +149,7 @@ def test_an_event(user: User, orders: Path) -> None:
             "tests/test_order_lost.py",
         ],
         "next": [
-            ".venv/bin/python hatch_build.py",
+            INSTALL,
             "write src/service/folds/order_lost.py",
             ".venv/bin/python -m pytest tests/test_order_lost.py",
         ],
@@ -231,6 +231,7 @@ def test_a_view_alone(user: User, orders: Path) -> None:
 
 
 def test_a_reaction(user: User, orders: Path) -> None:
+    (orders / ".venv").mkdir()  # so that what stands there makes the stubs
     done = user.factfold("add", "reaction", "thank", "--on", "OrderCreated", at=orders)
     assert (done.returncode, done.stderr) == (0, "")
     assert (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import User, tree
+from .conftest import INSTALL, User, tree
 
 CONTRACT = "protos/acme/orders/v1/contract.proto"
 DOCUMENTS = ["docs/api.md", "docs/asyncapi.json"]
@@ -47,7 +47,7 @@ def test_it_writes_a_contract_a_fold_and_a_reaction(
         *(f"  {path}" for path in WRITTEN),
         "",
         "Next:",
-        "  .venv/bin/python hatch_build.py",
+        f"  {INSTALL}",
     ]
     after = tree(shipments)
     changed = [path for path in after if after[path] != before.get(path)]
@@ -76,7 +76,7 @@ def test_the_manifest_knows_of_it(user: User, orders: Path, shipments: Path) -> 
     assert report == {
         "dry_run": False,
         "files": WRITTEN,
-        "next": [".venv/bin/python hatch_build.py"],
+        "next": [INSTALL],
     }
     after = _manifest(shipments)
     digest = sha256((orders / CONTRACT).read_bytes()).hexdigest()

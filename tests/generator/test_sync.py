@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import User, document, tree
+from .conftest import INSTALL, User, document, tree
 
 CONTRACT = "protos/acme/orders/v1/contract.proto"
 MANIFEST = ".factfold/manifest.json"
@@ -75,7 +75,7 @@ def test_each_rpc_and_each_event_gets_a_file_and_a_test(user: User, orders: Path
         *(f"  {path}" for path in expected),
         "",
         "Next:",
-        "  .venv/bin/python hatch_build.py",
+        f"  {INSTALL}",
     ]
     after = tree(orders)
     assert _changed(before, after) == expected
@@ -94,7 +94,7 @@ def test_it_prints_json(user: User, orders: Path) -> None:
     expected = {"changes": [], "files": sorted([MANIFEST, REFERENCE, *OF_RPC]), "notes": []}
     for arguments, check in ((["--check"], True), ([], False)):
         done = user.factfold("sync", "--json", *arguments, at=orders)
-        then = [] if check else [".venv/bin/python hatch_build.py"]
+        then = [] if check else [INSTALL]
         assert json.loads(done.stdout) == expected | {"check": check, "next": then}
         assert done.returncode == check
     assert json.loads(user.factfold("sync", "--json", at=orders).stdout)["files"] == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import User, document, tree
+from .conftest import INSTALL, User, document, tree
 
 CONTRACT = "protos/acme/orders/v1/contract.proto"
 MONEY = "protos/acme/orders/v1/money.proto"
@@ -80,7 +80,7 @@ def test_what_is_different_is_said_in_words(user: User, orders: Path, shipments:
     done = user.factfold("sync", "--from", "../orders", at=shipments)
     assert (done.returncode, done.stderr) == (0, "")
     said = checked.stdout.replace("Would write", "Wrote")
-    assert done.stdout == said + "\nNext:\n  .venv/bin/python hatch_build.py\n"
+    assert done.stdout == said + f"\nNext:\n  {INSTALL}\n"
     assert (shipments / CONTRACT).read_bytes() == (orders / CONTRACT).read_bytes()
     digest = sha256((orders / CONTRACT).read_bytes()).hexdigest()
     manifest = _manifest(shipments)
@@ -162,7 +162,7 @@ def test_a_contract_that_imports_another_stream_is_followed(
         "changes": ["gone: message acme.shipments.v1.Both"],
         "check": False,
         "files": [MANIFEST, copy],
-        "next": [".venv/bin/python hatch_build.py"],
+        "next": [INSTALL],
         "notes": [],
     }
     subscriptions = _manifest(audit)["subscriptions"]

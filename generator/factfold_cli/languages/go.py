@@ -24,8 +24,10 @@ _VALUES = {"True": "true", "1.0": "1", 'b"1"': '[]byte("1")'}
 class Go:
     """What is not named in app.go is no part of the service, so new folds are named there."""
 
-    make_stubs = "go generate ./..."
     unwritten = b"\tpanic("
+
+    def make_stubs(self, root: Path) -> str:
+        return "go generate ./..."
 
     def run_tests(self, tests: Sequence[str]) -> str:
         folders = sorted({f"./{Path(path).parent.as_posix()}" for path in tests})

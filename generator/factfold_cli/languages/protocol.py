@@ -92,9 +92,8 @@ class Code(Protocol):
 class Language(Protocol):
     """One language: where things lie, what they are called, what a new file looks like."""
 
-    @property
-    def make_stubs(self) -> str:
-        """What makes the stubs anew, in the folder of the repository."""
+    def make_stubs(self, root: Path) -> str:
+        """What makes the stubs anew, in the folder of the repository, as far as that is set up."""
 
     @property
     def unwritten(self) -> bytes:

@@ -15,7 +15,7 @@ from factfold_cli.names import snake
 from factfold_cli.parts import rendered
 from factfold_cli.repository import Repository
 from factfold_cli.samples import arguments, sample, shared
-from factfold_cli.stubs_made import MAKE
+from factfold_cli.stubs_made import INSTALL, MAKE
 
 CONTRACT = "service.contract"
 _FORMS = {"command": "async def", "query": "def", "watch": "async def with yield"}
@@ -33,8 +33,10 @@ def function_name(name: str) -> str:
 class Python:
     """Decorators say what is part of the service, so nothing has to name it."""
 
-    make_stubs = MAKE
     unwritten = b"raise NotImplementedError"
+
+    def make_stubs(self, root: Path) -> str:
+        return MAKE if (root / ".venv").is_dir() else INSTALL
 
     def run_tests(self, tests: Sequence[str]) -> str:
         return f".venv/bin/python -m pytest {' '.join(tests)}"

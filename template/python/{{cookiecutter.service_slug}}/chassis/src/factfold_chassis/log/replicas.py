@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from redis.exceptions import ResponseError
+
 from factfold_chassis.log.link import REPLY_TIMEOUT, Argument, Link, LinkLost
 
 _SHARE = 0.8  # of the time that an append may take
@@ -46,7 +48,10 @@ class Replicas:
         Raises LinkLost.
         """
         if self:
-            await link.call("HSET", key, "_", "1")
+            try:
+                await link.call("HSET", key, "_", "1")
+            except ResponseError as error:  # full, or with too few replicas to write at all
+                return f"whether replicas have it cannot be asked: {error}"
         return await self._missing_on(link)
 
     async def _missing_on(self, link: Link) -> str:

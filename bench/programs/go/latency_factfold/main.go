@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -37,8 +38,11 @@ func main() {
 func follow(ctx context.Context, url string) <-chan time.Time {
 	folded := make(chan time.Time, 1)
 	orders := chassis.NewTable[*ordersv1.Order](chassis.NewView("orders"), "orders")
+	var caughtUp atomic.Bool
 	created := func(_ *ordersv1.Order, event *ordersv1.OrderCreated, fact *chassis.Fact) *ordersv1.Order {
-		folded <- time.Now()
+		if caughtUp.Load() {
+			folded <- time.Now()
+		}
 		return &ordersv1.Order{Id: event.GetId(), Name: event.GetName(), Version: fact.Version()}
 	}
 	settings := chassis.DefaultSettings()
@@ -49,5 +53,6 @@ func follow(ctx context.Context, url string) <-chan time.Time {
 		Folds:         []chassis.Fold{chassis.NewFold(orders, created)},
 	}, settings))
 	turns.Check(running.Ready(ctx))
+	caughtUp.Store(true)
 	return folded
 }

@@ -42,7 +42,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axes.minorticks_off()
     edges = [edge for row in rows for edge in (row.lowest, row.highest, row.target or 1, 1)]
     axes.set_xlim(0.8 * min(edges), 1.25 * max(edges))
-    axes.set_yticks(range(len(rows)), [f"{row.work} / {row.against}" for row in rows], fontsize=8)
+    axes.set_yticks(range(len(rows)), [_label(row) for row in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("times as good as the other one; line: lowest and highest of the rounds")
     axes.legend(
@@ -55,3 +55,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, frameon=False, fontsize=8,
     )  # fmt: skip
     figure.savefig(path, metadata={"Date": None})
+
+
+def _label(row: Row) -> str:
+    work = row.work if row.language == "python" else f"{row.work}, {row.language}"
+    return f"{work} / {row.against}"

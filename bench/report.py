@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import Machine
-from bench.rounds import Better, Measured, Ratio
+from bench.rounds import Better, Language, Measured, Ratio
 
 TARGETS = tomllib.loads((Path(__file__).parent / "targets.toml").read_text())
 
@@ -18,7 +18,7 @@ class Row:
     """One comparison; `ratio` is turned so that more is better."""
 
     work: str
-    language: str
+    language: Language
     against: str
     ours: float
     theirs: float
@@ -51,20 +51,33 @@ class Report:
     missing: list[str] = field(default_factory=list)
 
     def compared(
-        self, work: str, unit: str, ours: str, measured: dict[str, Measured], better: Better
+        self,
+        work: str,
+        unit: str,
+        ours: str,
+        measured: dict[str, Measured],
+        better: Better,
+        language: Language = "python",
     ) -> None:
         mine = measured[ours]
         for name, theirs in measured.items():
             if name != ours:
                 self.add(work, unit, name, mine.median, theirs.median,
-                         Ratio.of(mine, theirs, better))  # fmt: skip
+                         Ratio.of(mine, theirs, better), language)  # fmt: skip
 
     def add(
-        self, work: str, unit: str, against: str, ours: float, theirs: float, ratio: Ratio
+        self,
+        work: str,
+        unit: str,
+        against: str,
+        ours: float,
+        theirs: float,
+        ratio: Ratio,
+        language: Language = "python",
     ) -> None:
-        target = TARGETS.get(work, {}).get(against)
+        target = TARGETS[language].get(work, {}).get(against)
         self.rows.append(
-            Row(work, "python", against, ours, theirs, unit,
+            Row(work, language, against, ours, theirs, unit,
                 ratio.median, ratio.lowest, ratio.highest, target)
         )  # fmt: skip
 
@@ -80,16 +93,17 @@ class Report:
         lines = [
             self.machine.sentence,
             "",
-            "| work | against | ours | theirs | unit | ratio | spread | target | reached |",
-            "|---|---|--:|--:|---|--:|--:|--:|--:|",
+            "| work | in | against | ours | theirs | unit | ratio | spread | target | reached |",
+            "|---|---|---|--:|--:|---|--:|--:|--:|--:|",
         ]
         for row in self.rows:
             target = f"{row.target:g}" if row.target else ""
             reached = f"{row.reached:.0%}" if row.reached is not None else ""
             spread = f"{row.lowest:.2f}-{row.highest:.2f}"
             lines.append(
-                f"| {row.work} | {row.against} | {_figure(row.ours)} | {_figure(row.theirs)} | "
-                f"{row.unit} | {row.ratio:.2f} | {spread} | {target} | {reached} |"
+                f"| {row.work} | {row.language} | {row.against} | "
+                f"{_figure(row.ours)} | {_figure(row.theirs)} | {row.unit} | "
+                f"{row.ratio:.2f} | {spread} | {target} | {reached} |"
             )
         for series in self.series:
             lines += ["", f"**{series.name}**", "", "| " + " | ".join(series.columns) + " |"]

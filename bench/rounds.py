@@ -8,11 +8,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from bench.pauses import Pauses
 
 Better = Literal["more", "less"]
+Language = Literal["python", "go"]
 
 TURN_TIMEOUT = 600.0  # seconds
 AGAIN = 4
@@ -28,6 +30,7 @@ class Contender:
 
     name: str
     command: Sequence[str]
+    language: Language = "python"  # of ours
 
     @classmethod
     def python(cls, name: str, program: str, *arguments: object) -> "Contender":
@@ -103,9 +106,13 @@ def undisturbed(
     return answer
 
 
-def once(program: str, *arguments: object) -> dict[str, Any]:
-    """What a module of bench.programs that takes no turns prints in the end."""
-    command = Contender.python("", program, *arguments).command
+def once(program: str | Path, *arguments: object) -> dict[str, Any]:
+    """What a module of bench.programs, or a program, that takes no turns prints in the end."""
+    command = (
+        [str(program), *map(str, arguments)]
+        if isinstance(program, Path)
+        else Contender.python("", program, *arguments).command
+    )
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise Died(f"{program} has ended with {done.returncode}")

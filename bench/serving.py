@@ -53,9 +53,9 @@ def make(folder: Path, name: str) -> Path:
     return root
 
 
-def new(folder: Path, name: str) -> Path:
+def new(folder: Path, name: str, language: str = "python") -> Path:
     """`factfold new NAME` in `folder`."""
-    command = [sys.executable, "-m", "factfold_cli", "new", name, "--language", "python"]
+    command = [sys.executable, "-m", "factfold_cli", "new", name, "--language", language]
     _run([*command, "--no-input"], folder, factfold_environment())
     return folder / name
 
@@ -91,8 +91,9 @@ class Server:
 
 
 @contextmanager
-def serving(root: Path, what: Sequence[str] = SERVICE, **settings: str) -> Iterator[Server]:
+def serving(root: Path, what: Sequence[str] | Path = SERVICE, **settings: str) -> Iterator[Server]:
     """`python WHAT` with the stubs of the repository `root`, and its code; ready when entered.
+    A path is a program in Go, which needs neither.
 
     It listens where FACTFOLD_LISTEN says, and ends with the block or with this process.
     """
@@ -100,10 +101,11 @@ def serving(root: Path, what: Sequence[str] = SERVICE, **settings: str) -> Itera
     paths = [str(root / name) for name in ("src", "gen", "chassis/src")]
     environment = plain_environment() | settings | {"FACTFOLD_LISTEN": address}
     environment["PYTHONPATH"] = os.pathsep.join([*paths, str(ROOT)])
+    command = [str(what)] if isinstance(what, Path) else [sys.executable, *what]
     with tempfile.TemporaryFile("w+") as said:
         began = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, *what],
+            command,
             cwd=root,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -117,7 +119,7 @@ def serving(root: Path, what: Sequence[str] = SERVICE, **settings: str) -> Itera
             yield Server(address, began, process.pid)
         except _Ended:
             said.seek(0)
-            raise RuntimeError(f"{' '.join(what)} has ended:\n{said.read()}") from None
+            raise RuntimeError(f"{' '.join(command)} has ended:\n{said.read()}") from None
         finally:
             process.terminate()
             try:

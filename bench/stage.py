@@ -18,6 +18,8 @@ from factfold_chassis.testing.redis_server import RedisServer, find, start
 if TYPE_CHECKING:
     from topologies import Cluster
 
+    from bench.golang import Programs
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 CHASSIS = ROOT / "template/python/{{cookiecutter.service_slug}}/chassis"
@@ -78,6 +80,17 @@ class Stage:
         ) as cluster:
             yield cluster
 
+    def go(self, part: str) -> "Programs | None":
+        """The programs in Go; without them the part lacks those rows, and says why."""
+        from bench.golang import NotBuilt, built
+
+        self.say(f"{part}: building the programs in Go")
+        try:
+            return built(self.folder)
+        except NotBuilt as error:
+            self.report.lacks(f"{part} in Go: {error}")
+            return None
+
     def compare(
         self,
         work: str,
@@ -91,7 +104,7 @@ class Stage:
     ) -> dict[str, Measured]:
         """Let them alternate, and report ours against each of the others."""
         measured = self.alternate(work, [ours, *others], rounds=rounds, seconds=seconds)
-        self.report.compared(work, unit, ours.name, measured, better)
+        self.report.compared(work, unit, ours.name, measured, better, ours.language)
         return measured
 
     def compare_all(
@@ -101,8 +114,9 @@ class Stage:
         ours = [replace(contender, name=work) for work, contender in works.items()]
         measured = self.alternate(part, [*ours, *others])
         theirs = {other.name: measured[other.name] for other in others}
-        for work in works:
-            self.report.compared(work, unit, work, {work: measured[work], **theirs}, "more")
+        for work, contender in works.items():
+            both = {work: measured[work], **theirs}
+            self.report.compared(work, unit, work, both, "more", contender.language)
 
     def alternate(
         self,

@@ -37,6 +37,23 @@ def run(stage: Stage) -> None:
                 Contender.python("redis-benchmark", "append_redis_benchmark", program, url)
             )
         stage.compare_all("append", "facts/s", works, others)
+        programs = stage.go("append")
+        if programs is not None:
+            stage.compare_all(
+                "append",
+                "facts/s",
+                {
+                    "append, 64 callers": programs.contender("", "append_factfold", url, "callers"),
+                    "append, units of 100": programs.contender("", "append_factfold", url, "units"),
+                },
+                [
+                    programs.contender("go-redis", "append_goredis", url, "callers"),
+                    programs.contender(
+                        "go-redis, pipeline of 100", "append_goredis", url, "pipeline"
+                    ),
+                    programs.contender("watermill", "append_watermill", url),
+                ],
+            )
 
 
 def redis_benchmark() -> str | None:

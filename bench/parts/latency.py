@@ -5,6 +5,7 @@ Against what nobody can go below: a bare gRPC round trip, and an XADD to a block
 
 import statistics
 
+from bench.golang import Programs
 from bench.report import Series
 from bench.rounds import Contender
 from bench.serving import make
@@ -23,6 +24,10 @@ def run(stage: Stage) -> None:
             better="less", seconds=min(TURN, stage.seconds),
         )  # fmt: skip
 
+        programs = stage.go("latency")
+        if programs is not None:
+            _compare_go(stage, programs, redis.url)
+
     def median(name: str, what: str) -> float:
         return float(statistics.median(extra[what] for extra in measured[name].extras))
 
@@ -34,3 +39,14 @@ def run(stage: Stage) -> None:
         rows.append([title, median(floor.name, what), "", ""])
     columns = ["from a command to another process, ms", "median", "p99", "samples a round"]
     stage.report.series.append(Series("latency", columns, rows))
+
+
+def _compare_go(stage: Stage, programs: Programs, url: str) -> None:
+    """The caller's process is the one that folds."""
+    ours = programs.contender("factfold", "latency_factfold", programs.service, url)
+    bare = programs.path("rpc_bare")
+    floor = programs.contender("its two round trips", "latency_floor", bare, url)
+    stage.compare(
+        "command to folded elsewhere", "ms", ours, [floor],
+        better="less", seconds=min(TURN, stage.seconds),
+    )  # fmt: skip

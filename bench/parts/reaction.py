@@ -26,3 +26,11 @@ def run(stage: Stage) -> None:
         ]
         ours = Contender.python("factfold", "reaction_factfold", url, FACTS)
         stage.compare("reaction", "facts/s", ours, others)
+        programs = stage.go("reaction")
+        if programs is not None:
+            peers.put_watermill(url, "watermill", MESSAGES, KEYS)
+            router = programs.contender(
+                "watermill router", "reaction_watermill", url, "watermill", MESSAGES
+            )
+            ours = programs.contender("factfold", "reaction_factfold", url, FACTS)
+            stage.compare("reaction", "facts/s", ours, [router])

@@ -4,9 +4,12 @@ The floor reads and parses nothing. FastStream and Watermill, which have no rebu
 own messages with a new consumer group, as somebody would who has to build state from a stream.
 """
 
-from bench import golang, peers
+from pathlib import Path
+
+from bench import peers
 from bench.filling import fill
 from bench.floor import built
+from bench.parts.append import redis_benchmark
 from bench.stage import Contender, Stage
 
 FACTS, KEYS, PARTITIONS = 200_000, 100_000, 4
@@ -38,16 +41,36 @@ def run(stage: Stage) -> None:
         else:
             command = [str(program), str(server.port), "parcels", str(PARTITIONS)]
             others.append(Contender("hiredis", command))
-        try:
-            program = golang.built("watermill", stage.folder)
-        except golang.NotBuilt as error:
-            stage.report.lacks(f"rebuild against watermill: {error}")
-        else:
+        programs = stage.go("rebuild")
+        if programs is not None:
             peers.put_watermill(url, "watermill", MESSAGES, KEYS)
-            command = [str(program), f"127.0.0.1:{server.port}", "watermill", str(MESSAGES)]
-            others.append(Contender("watermill", command))
+            watermill = programs.contender(
+                "watermill", "rebuild_watermill", url, "watermill", MESSAGES
+            )
+            others.append(watermill)
         works = {
             "rebuild": Contender.python("factfold", "rebuild_factfold", url),
             "rebuild, own stream": Contender.python("factfold", "rebuild_factfold", url, "own"),
         }
         stage.compare_all("rebuild", "facts/s", works, others)
+        if programs is None:
+            return
+        theirs = [
+            programs.contender("go-redis", "rebuild_goredis", url, "parcels", PARTITIONS),
+            watermill,
+            *_floor(url, "parcels", program, server.port),
+        ]
+        ours = programs.contender("factfold", "rebuild_factfold", url)
+        stage.compare("rebuild", "facts/s", ours, theirs)
+
+
+def _floor(url: str, stream: str, hiredis: Path | None, port: int) -> list[Contender]:
+    """redis-benchmark, else the floor in C under a name that says so."""
+    benchmark = redis_benchmark()
+    if benchmark is not None:
+        arguments = "rebuild_redis_benchmark", benchmark, url, stream
+        return [Contender.python("redis-benchmark", *arguments)]
+    if hiredis is not None:
+        command = [str(hiredis), str(port), stream, str(PARTITIONS)]
+        return [Contender("hiredis, for redis-benchmark", command)]
+    return []

@@ -5,6 +5,7 @@ Traced ones send their spans to a receiver that throws them away; callers bring 
 
 import statistics
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from bench.report import Series
@@ -17,6 +18,7 @@ OFF = {"OTEL_SDK_DISABLED": "true"}
 TURN = 1.5  # seconds
 
 BARE, STOCK = "bare grpc.aio", "stock interceptor"
+BARE_GO = "bare grpc-go"
 
 
 def run(stage: Stage) -> None:
@@ -33,6 +35,7 @@ def run(stage: Stage) -> None:
     # Its caller shares the cores with it, so calls a second say less about the server than this.
     columns = ["CPU of the server a call, µs", "factfold", BARE, "ratio", STOCK, "ratio"]
     stage.report.series.append(Series("CPU of a call", columns, table))
+    _compare_go(stage, root)
     stage.report.lacks("metrics against the stock interceptor: it measures none")
 
 
@@ -70,6 +73,34 @@ def _compare(
         ratios = [b / a for a, b in zip(mine, theirs, strict=False)]
         cells += [statistics.median(theirs), statistics.median(ratios)] if theirs else ["", ""]
     return cells
+
+
+def _compare_go(stage: Stage, root: Path) -> None:
+    """A service in Go. Its caller costs a fraction of it: one in gRPC would cost as much."""
+    programs = stage.go("rpc")
+    if programs is None:
+        return
+    table: list[list[str | float]] = []
+    with (
+        stage.redis() as redis,
+        serving(root, ["-m", "bench.programs.trash"]) as receiver,
+    ):
+        for work, settings in _works(f"http://{receiver.address}"):
+            if "metrics" in work or work == "command":
+                continue
+            told = [f"{name}={text}" for name, text in settings.items()]
+            told.append(f"FACTFOLD_REDIS_URL={redis.url}")
+            load = Contender.python("factfold", "calls_load", root, programs.service, *told)
+            bare = Contender.python(BARE_GO, "calls_load", root, programs.path("rpc_bare"))
+            measured = stage.compare(
+                work, "requests/s", replace(load, language="go"), [bare],
+                seconds=min(TURN, stage.seconds),
+            )  # fmt: skip
+            mine, theirs = _micros(measured["factfold"]), _micros(measured[BARE_GO])
+            ratios = [b / a for a, b in zip(mine, theirs, strict=True)]
+            table.append([work, *map(statistics.median, (mine, theirs, ratios))])
+    columns = ["CPU of the server a call, µs", "factfold", BARE_GO, "ratio"]
+    stage.report.series.append(Series("CPU of a call in Go", columns, table))
 
 
 def _micros(measured: Measured) -> list[float]:

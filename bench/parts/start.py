@@ -1,6 +1,7 @@
 """From the start of the process until its health says SERVING."""
 
 import statistics
+from dataclasses import replace
 
 from bench.report import Series
 from bench.rounds import Contender
@@ -31,6 +32,16 @@ def run(stage: Stage) -> None:
             "start to serving, without OTEL_*", "ms", untraced, [minimal],
             better="less", rounds=max(ROUNDS, stage.rounds),
         )  # fmt: skip
+        programs = stage.go("start")
+        if programs is not None:
+            bare = programs.path("rpc_bare")
+            in_go = Contender.python("factfold", "start", root, redis.url, programs.service)
+            ours = replace(in_go, name="factfold in Go", language="go")
+            measured |= stage.compare(
+                "start to serving", "ms", ours,
+                [Contender.python("bare grpc-go", "start", root, redis.url, bare)],
+                better="less", rounds=max(ROUNDS, stage.rounds),
+            )  # fmt: skip
     rows = [
         [name, statistics.median(extra["rss"] for extra in each.extras)]
         for name, each in measured.items()

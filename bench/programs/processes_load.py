@@ -7,29 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-import grpc
-from acme.orders.v1 import contract_pb2, contract_pb2_grpc
-
 from bench.programs.h2 import Caller, answered, connected
-from bench.programs.orders import NAME
+from bench.programs.orders import GET_ORDER, ordered
 from bench.programs.turns import Answer, run, take_turns_async
 from bench.serving import Server, serving
 
 # The kernel gives each connection to one of the processes: of many each gets its share.
 CONNECTIONS, IN_FLIGHT = 32, 2
-SERVICE = "/acme.orders.v1.OrderService"
 
 root, url, processes = sys.argv[1:]
-
-
-def ordered(address: str) -> tuple[bytes, bytes]:
-    """A GetOrder request, and the answer that every process gives to it by now."""
-    with grpc.insecure_channel(address) as channel:
-        stub = contract_pb2_grpc.OrderServiceStub(channel)
-        created = stub.CreateOrder(contract_pb2.CreateOrderRequest(name=NAME))
-        time.sleep(1.0)
-        request = contract_pb2.GetOrderRequest(id=created.id)
-        return request.SerializeToString(), stub.GetOrder(request).SerializeToString()
 
 
 async def main() -> None:
@@ -39,7 +25,7 @@ async def main() -> None:
     with serving(Path(root), **told) as server:
         request, answer = ordered(server.address)
         callers = [
-            await connected(server.address, f"{SERVICE}/GetOrder", request, answer, IN_FLIGHT)
+            await connected(server.address, GET_ORDER, request, answer, IN_FLIGHT)
             for _ in range(CONNECTIONS)
         ]
         await take_turns_async(lambda seconds: turn(server, callers, seconds))

@@ -22,7 +22,10 @@ FIELDS = {
 
 @pytest.fixture
 def report(monkeypatch: pytest.MonkeyPatch) -> Report:
-    targets = {"append": {"redis-py": 2.0, "kafka": 8.0}}
+    targets = {
+        "python": {"append": {"redis-py": 2.0, "kafka": 8.0}},
+        "go": {"append": {"kafka": 4.0}},
+    }
     monkeypatch.setattr(reports, "TARGETS", targets)
     return Report(MACHINE)
 
@@ -65,13 +68,24 @@ def test_what_is_short_of_its_target_is_said(report: Report) -> None:
     assert reached == ["95%", "100%", ""]
 
 
+def test_a_target_is_one_of_a_language(report: Report) -> None:
+    report.compared(
+        "append", "facts/s", "factfold", measured(factfold=[8.0], kafka=[2.0]), "more", "go"
+    )
+    assert [(row.language, row.target, row.reached) for row in report.rows] == [("go", 4.0, 1.0)]
+    assert "| append | go | kafka | 8 | 2 |" in report.markdown()
+
+
 def test_markdown_and_json_carry_everything(report: Report) -> None:
     report.add("append", "facts/s", "redis-py", 123456.0, 4.5678, Ratio(2.36, 1.5, 3.25))
     report.series.append(Series("growth", ["facts", "s"], [[10_000, 0.125]]))
     report.lacks("append against kafka: it is not installed")
     text = report.markdown()
     assert "2026-11-25: A processor, 2 cores, 8 GiB" in text
-    assert "| append | redis-py | 123,456 | 4.57 | facts/s | 2.36 | 1.50-3.25 | 2 | 118% |" in text
+    assert (
+        "| append | python | redis-py | 123,456 | 4.57 | facts/s | 2.36 | 1.50-3.25 | 2 | 118% |"
+        in text
+    )
     assert "| facts | s |\n|---|--:|\n| 10,000 | 0.125 |" in text
     assert "Not compared: append against kafka: it is not installed" in text
     whole = json.loads(report.as_json())
@@ -142,6 +156,17 @@ def test_a_contender_that_dies_is_one_error(turn: int) -> None:
     contenders = [program("fine", "print('{\"value\": 1}', flush=True)"), program("ill", code)]
     with pytest.raises(Died, match=r"^ill has ended with 3$"):
         alternate(contenders, rounds=2, seconds=0.1, say=lambda text: None)
+
+
+def test_without_go_its_rows_are_left_out_and_that_is_said(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("grpc_health")
+    from bench.stage import Stage
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Stage(tmp_path, report, False, 1, 0.1).go("rebuild") is None
+    assert report.missing == ["rebuild in Go: Go is not installed"]
 
 
 def test_a_program_that_fails_is_one_error() -> None:

@@ -2,11 +2,8 @@ package reactions
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -20,35 +17,18 @@ import (
 	factfoldv1 "factfold/chassis/factfold/v1"
 	"factfold/chassis/internal/redislog"
 	"factfold/chassis/internal/telemetry"
+	"factfold/chassis/internal/testvectors"
 	"factfold/chassis/internal/wire"
 	"factfold/chassis/testing/redistest"
 )
 
 func TestMembersAgreeOnWhoOwnsWhat(t *testing.T) {
-	folder, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
+	type one struct {
+		Partition int
+		Scores    map[string]string
+		Owner     string
 	}
-	var data []byte
-	for data == nil {
-		if data, err = os.ReadFile(filepath.Join(folder, "tests", "vectors", "owners.json")); err != nil {
-			if folder == filepath.Dir(folder) {
-				t.Skip("tests/vectors are not here")
-			}
-			folder = filepath.Dir(folder)
-		}
-	}
-	var found struct {
-		Cases []struct {
-			Partition int
-			Scores    map[string]string
-			Owner     string
-		}
-	}
-	if err := json.Unmarshal(data, &found); err != nil || len(found.Cases) == 0 {
-		t.Fatal(err)
-	}
-	for _, each := range found.Cases {
+	for _, each := range testvectors.Cases[one](t, "owners") {
 		equal(t, chosen(ascending(each.Scores), each.Partition), each.Owner)
 	}
 }

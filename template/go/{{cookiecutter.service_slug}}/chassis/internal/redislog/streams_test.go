@@ -2,7 +2,6 @@ package redislog
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"factfold/chassis/internal/fault"
+	"factfold/chassis/internal/testvectors"
 	"factfold/chassis/internal/wire"
 )
 
@@ -87,24 +87,16 @@ func TestTheScriptsDoWhatTheVectorsSay(t *testing.T) {
 		Keys, Argv []string
 		Reply      any
 	}
-	var vectors struct {
-		Cases []struct {
-			Name         string
-			Given, After map[string]map[string]string
-			Steps        []step
-		}
+	type one struct {
+		Name         string
+		Given, After map[string]map[string]string
+		Steps        []step
 	}
-	data, err := os.ReadFile(vectorFile("scripts.json"))
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skip("tests/vectors are not here")
-	}
-	if err := errors.Join(err, json.Unmarshal(data, &vectors)); err != nil {
-		t.Fatal(err)
-	}
+	vectors := testvectors.Cases[one](t, "scripts")
 	s := startServer(t)
 	link := s.link()
 	defer link.Close()
-	for _, each := range vectors.Cases {
+	for _, each := range vectors {
 		s.do("FLUSHALL")
 		for key, fields := range each.Given {
 			for name, value := range fields {
@@ -141,17 +133,6 @@ func TestTheScriptsDoWhatTheVectorsSay(t *testing.T) {
 		if !reflect.DeepEqual(found, each.After) {
 			t.Errorf("%s: left %v, not %v", each.Name, found, each.After)
 		}
-	}
-}
-
-func vectorFile(name string) string {
-	folder, _ := os.Getwd()
-	for {
-		path := filepath.Join(folder, "tests", "vectors", name)
-		if _, err := os.Stat(path); err == nil || folder == filepath.Dir(folder) {
-			return path
-		}
-		folder = filepath.Dir(folder)
 	}
 }
 

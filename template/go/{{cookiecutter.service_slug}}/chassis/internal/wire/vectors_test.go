@@ -4,8 +4,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
@@ -15,41 +13,17 @@ import (
 
 	factfoldv1 "factfold/chassis/factfold/v1"
 	"factfold/chassis/internal/fault"
+	"factfold/chassis/internal/testvectors"
 )
 
 const epoch = "00c0ffee00c0ffee"
-
-// cases reads one file of the vectors that every language must meet. A service carries a copy of
-// this module and not of them.
-func cases[Case any](t *testing.T, name string) []Case {
-	t.Helper()
-	folder, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		data, err := os.ReadFile(filepath.Join(folder, "tests", "vectors", name+".json"))
-		if err == nil {
-			var found struct{ Cases []Case }
-			if err := json.Unmarshal(data, &found); err != nil || len(found.Cases) == 0 {
-				t.Fatalf("%s: %d cases, %v", name, len(found.Cases), err)
-			}
-			return found.Cases
-		}
-		parent := filepath.Dir(folder)
-		if parent == folder {
-			t.Skip("tests/vectors are not here")
-		}
-		folder = parent
-	}
-}
 
 func TestAKeyHasItsPartition(t *testing.T) {
 	type one struct {
 		Key        string
 		Partitions map[string]int
 	}
-	for _, each := range cases[one](t, "partitions") {
+	for _, each := range testvectors.Cases[one](t, "partitions") {
 		for count, want := range each.Partitions {
 			partitions, _ := strconv.Atoi(count)
 			if found := PartitionOf(each.Key, partitions); found != want {
@@ -60,7 +34,7 @@ func TestAKeyHasItsPartition(t *testing.T) {
 }
 
 func TestDerivedIDsAreTheSameEverywhere(t *testing.T) {
-	for _, each := range cases[struct{ Stream, Seed, ID string }](t, "ids") {
+	for _, each := range testvectors.Cases[struct{ Stream, Seed, ID string }](t, "ids") {
 		if found := DerivedID(each.Stream, each.Seed); found != each.ID {
 			t.Errorf("%s %q: %s, not %s", each.Stream, each.Seed, found, each.ID)
 		}
@@ -77,7 +51,7 @@ func TestPositionsAreReadAndWritten(t *testing.T) {
 		Positions []position
 		Written   *string
 	}
-	for _, each := range cases[one](t, "positions") {
+	for _, each := range testvectors.Cases[one](t, "positions") {
 		found, err := ParsePositions(each.Text, "x")
 		if each.Positions == nil {
 			if !errors.Is(err, fault.KindInvalidRequest) {
@@ -123,7 +97,7 @@ func TestEntriesAreReadAndMetaIsWrittenToTheByte(t *testing.T) {
 		}
 		Fields []string
 	}
-	for _, each := range cases[one](t, "entries") {
+	for _, each := range testvectors.Cases[one](t, "entries") {
 		fields := unhexed(t, each.Fields)
 		fact := Fact{each.Stream, each.Partition, epoch, Entry{id(t, each.ID), fields}}
 		kind, typeErr := fact.Type()
@@ -169,7 +143,7 @@ func TestDeadLettersAreReadAndWritten(t *testing.T) {
 		Dead        field
 		DeadKeys    field `json:"dead-keys"`
 	}
-	for _, each := range cases[one](t, "dead-letters") {
+	for _, each := range testvectors.Cases[one](t, "dead-letters") {
 		letter := &factfoldv1.DeadLetter{}
 		sameMessage(t, each.Name, each.Letter, each.Bytes, letter, &factfoldv1.DeadLetter{})
 		var fields []string
@@ -191,7 +165,7 @@ func TestOutcomesAreReadAndWritten(t *testing.T) {
 		Name, Bytes string
 		Outcome     json.RawMessage
 	}
-	for _, each := range cases[one](t, "outcomes") {
+	for _, each := range testvectors.Cases[one](t, "outcomes") {
 		sameMessage(t, each.Name, each.Outcome, each.Bytes, &factfoldv1.Outcome{}, &factfoldv1.Outcome{})
 	}
 }

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import ModuleType
 
 import pytest
@@ -195,6 +195,40 @@ async def test_what_a_failover_takes_away_of_a_reactions_facts_is_named(pair: Pa
     assert there(pair.replica) == kept
     await append(pair.replica, 2)
     assert len(alarms) == 1, "once is enough"
+
+
+async def test_what_others_append_behind_it_does_not_hide_what_was_lost(pair: Pair) -> None:
+    """One connection goes on with the old server, while another one has its successor."""
+    alarms = Alarms()
+    epochs = {name: await create_stream(Redis(pair.master.url), of(name)) for name in BOTH}
+    group = Group("desk.book", "payments", 0, epochs["payments"][0], True)
+    memories = {"orders": [Memory("orders", *each) for each in enumerate(epochs["orders"])]}
+
+    def tenure(server: Node) -> AbstractAsyncContextManager[Tenure]:
+        redis = Redis(server.url)
+        return Tenure.of(redis, group, memories, "me", "nonce", OURS, alarm=alarms)
+
+    async def append(its: Tenure, n: int) -> None:
+        unit = Unit(n, ("orders", 0))
+        unit.add(("key", None, "Placed", new_meta("desk").SerializeToString(), b""))
+        await its.append([unit])
+
+    async with tenure(pair.master) as old:
+        await append(old, 1)
+        await eventually(lambda: pair.replica.ask("XLEN", "{orders/0}:log") == 1)
+        pair.replica.hold_back()
+        pair.replica.ask("REPLICAOF", "NO", "ONE")
+        async with tenure(pair.replica) as new:
+            await append(new, 2)
+            await append(new, 3)
+        await append(old, 4)
+        with pair.master.client() as client:
+            ((lost, _),) = client.xrevrange("{orders/0}:log", count=1)
+    assert not alarms
+    async with tenure(pair.replica) as new:
+        await append(new, 5)
+    (line,) = alarms
+    assert f"1 are lost: orders/0@{epochs['orders'][0]}:{lost.decode()};" in line
 
 
 async def test_a_reaction_does_not_go_on_from_what_no_replica_has(

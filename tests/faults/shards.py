@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -73,19 +73,26 @@ class Traffic:
     async def append(self, some: Sequence[str]) -> None:
         """One fact of each key, acknowledged."""
         units = [self.sent.unit(key) for key in some]
-        async with asyncio.timeout(60):
-            while (outcomes := await self._outcomes(units)) is None:
-                await self.writer.ready()
+        outcomes = await self._served(self.writer, lambda: self.writer.append_many(units))
         self.sent.answered(units, outcomes)
 
-    async def _outcomes(self, units: Sequence[Any]) -> list[Any] | None:
-        """None if the probe, which served a moment ago, now knows that it is not ready."""
-        try:
-            return await self.writer.append_many(units)
-        except grpc.aio.AioRpcError as error:
-            if not (error.details() or "").startswith("not ready: "):
-                raise
-        return None
+    async def read(self) -> None:
+        """Until each view has all that is there."""
+        tail = self.log.tail()
+        for probe in self.probes:
+            await self._served(probe, lambda p=probe: p.dump(tail))
+
+    @staticmethod
+    async def _served(probe: Probe, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Over the moments in which a probe, which served before, knows that it is not ready."""
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    return await call()
+                except grpc.aio.AioRpcError as error:
+                    if not (error.details() or "").startswith("not ready: "):
+                        raise
+                await probe.ready()
 
     @staticmethod
     async def during(load: Load, fault: Callable[[], Any]) -> Any:

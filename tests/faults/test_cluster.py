@@ -120,8 +120,7 @@ class RollBack:
         await asyncio.to_thread(replica.hold_back)
         await traffic.append(dice.sample(KEYS, dice.randint(10, 60)))
         await traffic.log.reacted(*REACTIONS)
-        for probe in traffic.probes:  # so they know what will be lost
-            await probe.dump(traffic.log.tail())
+        await traffic.read()  # so they know what will be lost
         if dice.random() < 0.5:
             await asyncio.to_thread(cluster.take_over, replica)
         else:

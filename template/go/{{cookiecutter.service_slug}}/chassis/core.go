@@ -178,7 +178,7 @@ func (c *core) makeReactions(declared []Reaction) error {
 		names[reaction.Name] = true
 		engine, err := reactions.NewEngine(reactions.Config{
 			Service: c.name, Instance: c.instance, Redis: c.redis, Foreign: c.foreign,
-			Contract: c.contract, Reaction: reaction, Epochs: c.ownEpochs, Replicas: c.replicas,
+			Contract: c.contract, Reaction: reaction, Memories: c.memories, Replicas: c.replicas,
 			ViewsReady: c.viewsReady.wait, Settings: c.settings, Telemetry: c.telemetry,
 			Alarm: c.alarm, Changed: c.changed,
 		})
@@ -386,6 +386,17 @@ func (c *core) ownEpochs() map[string][]string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.epochs)
+}
+
+// memories are those of own streams, by partition.
+func (c *core) memories() map[string][]*redislog.Memory {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := map[string][]*redislog.Memory{}
+	for stream, appender := range c.appenders {
+		found[stream] = appender.Memories()
+	}
+	return found
 }
 
 // query reads what is there whenever it is asked.

@@ -25,9 +25,14 @@ type lane struct {
 // appendCall is one call of the append script.
 type appendCall struct {
 	lane
-	epoch   string
 	units   []*unit
 	command []any
+}
+
+// answer is what the reply to one append says.
+type answer struct {
+	refused []refused
+	added   redislog.Acknowledged
 }
 
 // refused is a unit that was not appended: its key has another version.
@@ -48,15 +53,20 @@ func (t *tenure) append(
 			return err
 		}
 		for link, its := range calls {
+			var answers []answer
 			for some := range slices.Chunk(its, atOnce) {
-				refusals, err := t.send(ctx, link, some)
+				there, err := t.send(ctx, link, some)
 				if err != nil {
 					return err
 				}
-				found = append(found, refusals...)
+				answers = append(answers, there...)
 			}
 			if err := t.replicas.Confirm(ctx, link); err != nil {
 				return err
+			}
+			for i, each := range answers {
+				found = append(found, each.refused...)
+				t.at(its[i].to).Remember(each.added, link)
 			}
 		}
 		return nil
@@ -79,39 +89,50 @@ func (t *tenure) calls(
 	}
 	calls := map[*redislog.Link][]appendCall{}
 	for its, units := range lanes {
-		keys := wire.KeysOf(its.to.stream, its.to.partition).Appending()
-		link, err := t.toAppend(ctx, keys)
+		if its.to.partition >= len(t.memories[its.to.stream]) {
+			return nil, stop("there is no output partition %s, and something is settled for it", its.to)
+		}
+		link, err := t.toAppend(ctx, its.to)
 		if err != nil {
 			return nil, err
 		}
-		if its.to.partition >= len(t.epochs[its.to.stream]) {
-			return nil, stop("there is no output partition %s, and something is settled for it", its.to)
-		}
-		epoch := t.epochs[its.to.stream][its.to.partition]
 		for _, part := range parts(units) {
 			predecessor, round := uint64(0), letter.GetRound()
 			if letter == nil {
 				predecessor, t.sent[its] = t.sent[its], part[len(part)-1].n
 			}
-			command := redislog.Command("append", keys,
-				appendArgs(epoch, its.producer, predecessor, part, round, ms)...)
-			calls[link] = append(calls[link], appendCall{its, epoch, part, command})
+			command := redislog.Command("append", its.to.keys().Appending(),
+				appendArgs(t.at(its.to).Epoch, its.producer, predecessor, part, round, ms)...)
+			calls[link] = append(calls[link], appendCall{its, part, command})
 		}
 	}
 	return calls, nil
 }
 
 // toAppend is the link to an output partition; its server has the script that appends.
-func (t *tenure) toAppend(ctx context.Context, keys []string) (*redislog.Link, error) {
-	link, err := t.links.To(ctx, keys...)
-	if err != nil || t.loaded[link] {
-		return link, err
+func (t *tenure) toAppend(ctx context.Context, to place) (*redislog.Link, error) {
+	link, err := t.links.To(ctx, to.keys().Appending()...)
+	if err != nil {
+		return nil, err
 	}
-	t.loaded[link] = true
-	return link, link.Load(ctx, "append")
+	if !t.loaded[link] {
+		if err := link.Load(ctx, "append"); err != nil {
+			return nil, err
+		}
+		t.loaded[link] = true
+	}
+	if !t.compared[to] {
+		if err := t.at(to).Compare(ctx, link, t.alarm); err != nil {
+			return nil, err
+		}
+		t.compared[to] = true
+	}
+	return link, nil
 }
 
-func (t *tenure) send(ctx context.Context, link *redislog.Link, calls []appendCall) ([]refused, error) {
+func (t *tenure) at(to place) *redislog.Memory { return t.memories[to.stream][to.partition] }
+
+func (t *tenure) send(ctx context.Context, link *redislog.Link, calls []appendCall) ([]answer, error) {
 	commands := make([][]any, len(calls))
 	for i, each := range calls {
 		commands[i] = each.command
@@ -120,50 +141,50 @@ func (t *tenure) send(ctx context.Context, link *redislog.Link, calls []appendCa
 	if err != nil {
 		return nil, err
 	}
-	var found []refused
+	answers := make([]answer, len(calls))
 	for i, reply := range replies {
 		if err, failed := reply.(error); failed {
 			return nil, err
 		}
-		refusals, err := t.placed(calls[i], redislog.List(reply))
-		if err != nil {
+		if answers[i], err = t.placed(calls[i], redislog.List(reply)); err != nil {
 			return nil, err
 		}
-		found = append(found, refusals...)
 	}
-	return found, nil
+	return answers, nil
 }
 
 // placed is what the reply to one append says; ends the spans of what was appended now.
-func (t *tenure) placed(call appendCall, reply []any) ([]refused, error) {
+func (t *tenure) placed(call appendCall, reply []any) (found answer, err error) {
 	to, status := call.to, field(reply, 0)
 	switch {
 	case status == "EPOCH":
-		return nil, stop("the output stream %s was replaced", to.stream)
+		return answer{}, stop("the output stream %s was replaced", to.stream)
 	case status == "GAP":
-		return nil, stop("the output log %s was rolled back: it lacks what was appended for fact %d; "+
+		return answer{}, stop("the output log %s was rolled back: it lacks what was appended for fact %d; "+
 			"compare it with a replica or a backup", to, t.sent[call.lane])
 	case status != "OK" || field(reply, 5) != "":
-		return nil, unclear("%s answered %s %s", to, status, field(reply, 1))
+		return answer{}, unclear("%s answered %s %s", to, status, field(reply, 1))
 	}
 	result, err := redislog.AppendedOf(reply)
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	var found []refused
 	n := result.First - 1
+	found.added = redislog.Acknowledged{Ms: result.Ms, First: result.First, Last: n + result.Facts}
 	for i, each := range call.units {
 		if actual, refusal := result.Actual[i]; refusal {
 			output := each.Facts[0]
 			conflict := &fault.VersionConflict{
 				Stream: to.stream, Key: output.Key, Expected: output.GetExpectedVersion(), Actual: actual,
 			}
-			found = append(found, refused{each.n, to, conflict.Error()})
+			found.refused = append(found.refused, refused{each.n, to, conflict.Error()})
 			each.end(conflict)
 		} else if uint64(i) >= result.Skipped {
 			n += uint64(len(each.Facts))
+			found.added.FactID = logFact(each.Facts[len(each.Facts)-1]).FactID()
 			position := wire.Position{
-				Stream: to.stream, Partition: to.partition, Epoch: call.epoch, ID: wire.ID{Ms: result.Ms, N: n},
+				Stream: to.stream, Partition: to.partition, Epoch: t.at(to).Epoch,
+				ID: wire.ID{Ms: result.Ms, N: n},
 			}
 			each.placed(position)
 		}

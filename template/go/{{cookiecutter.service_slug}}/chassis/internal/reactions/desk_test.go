@@ -213,6 +213,18 @@ type engine struct {
 	done   chan error
 }
 
+// remembered is as one process remembers these streams.
+func (d *desk) remembered(streams ...string) func() map[string][]*redislog.Memory {
+	memories := map[string][]*redislog.Memory{}
+	for _, stream := range streams {
+		for partition, epoch := range d.epochs[stream] {
+			part := redislog.Part{Stream: stream, Partition: partition, Epoch: epoch}
+			memories[stream] = append(memories[stream], redislog.NewMemory(part))
+		}
+	}
+	return func() map[string][]*redislog.Memory { return memories }
+}
+
 func (d *desk) config() Config {
 	its := settings.Default()
 	its.Lease = 500 * time.Millisecond
@@ -220,7 +232,7 @@ func (d *desk) config() Config {
 		Service: "desk", Instance: "desk-" + randomHex()[:8], Redis: d.redis, Foreign: d.redis,
 		Contract:   d.contract,
 		Reaction:   Reaction{"book", []proto.Message{d.event(made)}, d.handle},
-		Epochs:     func() map[string][]string { return d.epochs },
+		Memories:   d.remembered("payments", "orders"),
 		ViewsReady: func(context.Context) error { return nil },
 		Settings:   its,
 		Alarm: func(text string) {

@@ -22,8 +22,8 @@ type Config struct {
 	Foreign  *redislog.Redis // reads other services' streams; may be the same as Redis
 	Contract *contract.Contract
 	Reaction Reaction
-	// Epochs of own streams, of each partition. It is called once they are created.
-	Epochs func() map[string][]string
+	// Memories of own streams, of each partition. It is called once they are created.
+	Memories func() map[string][]*redislog.Memory
 	// ViewsReady waits until all views have caught up: a reaction may read them, and what it decides
 	// is never decided again.
 	ViewsReady func(ctx context.Context) error

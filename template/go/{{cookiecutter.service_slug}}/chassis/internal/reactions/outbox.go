@@ -29,6 +29,8 @@ type place struct {
 
 func (p place) String() string { return fmt.Sprintf("%s/%d", p.stream, p.partition) }
 
+func (p place) keys() wire.Keys { return wire.KeysOf(p.stream, p.partition) }
+
 // unit is all outputs of one fact to one partition: appended together or not at all.
 type unit struct {
 	*factfoldv1.Unit

@@ -411,6 +411,32 @@ func TestInputsThatWereRolledBackAlone(t *testing.T) {
 	d.onceEach(7)
 }
 
+func TestOutputsThatARollBackTookAwayAreNamed(t *testing.T) {
+	d := newDesk(t)
+	d.scatter()
+	d.start()
+	d.pay(a, 1)
+	d.commits(1)
+	lost := ""
+	for partition, epoch := range d.epochs["orders"] {
+		key := fmt.Sprintf("{orders/%d}:log", partition)
+		entries, err := redislog.Entries(d.do("XREVRANGE", key, "+", "-", "COUNT", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) > 0 {
+			id := entries[0].ID.String()
+			lost = fmt.Sprintf("orders/%d@%s:%s", partition, epoch, id)
+			d.do("XDEL", key, id)
+			break
+		}
+	}
+	d.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	d.pay(a, 2)
+	d.commits(2)
+	d.eventually(func() bool { return d.alarmed("acknowledged, 1 are lost: "+lost+"; look for them") == 1 })
+}
+
 func TestALogThatWasRolledBackUnderItsReaderIsClaimedAnew(t *testing.T) {
 	d := newDesk(t)
 	d.scatter()
@@ -432,12 +458,10 @@ func TestAForeignStreamIsReadByWhoMayRead(t *testing.T) {
 	d := newDesk(t)
 	payments := d.contract.Streams["payments"]
 	payments.Own = false
-	delete(d.epochs, "none")
 	p := newProxy(t, d.url)
 	reads := d.servers(p.url)
-	epochs := map[string][]string{"orders": d.epochs["orders"]}
 	d.scatter()
-	d.start(func(c *Config) { c.Foreign = reads; c.Epochs = func() map[string][]string { return epochs } })
+	d.start(func(c *Config) { c.Foreign = reads; c.Memories = d.remembered("orders") })
 	d.pay(a, 1)
 	d.commits(1)
 	d.onceEach(1)

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"factfold/chassis/internal/redislog"
-	"factfold/chassis/internal/wire"
 )
 
 // Of a log that was rolled back while the outputs were not, as they are on other servers.
@@ -23,9 +22,9 @@ type producerFrom struct {
 func (t *tenure) ahead(ctx context.Context) (last, ms uint64, ok bool, err error) {
 	producer := t.producer(t.producers[len(t.producers)-1].name)
 	err = t.step(func() error {
-		for stream, partitions := range t.epochs {
+		for stream, partitions := range t.memories {
 			for partition := range partitions {
-				n, its, err := t.lastOf(ctx, producer, wire.KeysOf(stream, partition))
+				n, its, err := t.lastOf(ctx, producer, place{stream, partition})
 				if err != nil {
 					return err
 				}
@@ -40,12 +39,12 @@ func (t *tenure) ahead(ctx context.Context) (last, ms uint64, ok bool, err error
 }
 
 // lastOf is the last n that a producer has brought to a partition, and the milliseconds beside it.
-func (t *tenure) lastOf(ctx context.Context, producer string, keys wire.Keys) (n, ms uint64, err error) {
-	link, err := t.toAppend(ctx, keys.Appending())
+func (t *tenure) lastOf(ctx context.Context, producer string, at place) (n, ms uint64, err error) {
+	link, err := t.toAppend(ctx, at)
 	if err != nil {
 		return 0, 0, err
 	}
-	stored, err := link.Do(ctx, "HGET", keys.Producers(), producer)
+	stored, err := link.Do(ctx, "HGET", at.keys().Producers(), producer)
 	if err != nil || stored == nil {
 		return 0, 0, err
 	}

@@ -75,8 +75,9 @@ type tenure struct {
 	held     *heldBack
 
 	*group
-	epochs   map[string][]string
+	memories map[string][]*redislog.Memory
 	replicas redislog.Replicas
+	alarm    func(text string)
 	links    *redislog.Links
 	link     *redislog.Link
 
@@ -84,6 +85,7 @@ type tenure struct {
 	turn      sync.Mutex
 	broken    bool
 	loaded    map[*redislog.Link]bool // whose servers have the append script
+	compared  map[place]bool          // with what is remembered
 	sent      map[lane]uint64
 	producers []producerFrom // ascending
 }
@@ -92,8 +94,9 @@ type tenure struct {
 func take(ctx context.Context, config Config, g *group, from seen) (*tenure, error) {
 	t := &tenure{
 		group: g, held: newHeldBack(), outcomes: map[uint64]*factfoldv1.Outcome{},
-		epochs: config.Epochs(), replicas: config.Replicas, links: config.Redis.Links(),
-		loaded: map[*redislog.Link]bool{}, sent: map[lane]uint64{}, producers: []producerFrom{{0, g.epoch}},
+		memories: config.Memories(), replicas: config.Replicas, alarm: config.Alarm,
+		links: config.Redis.Links(), loaded: map[*redislog.Link]bool{}, compared: map[place]bool{},
+		sent: map[lane]uint64{}, producers: []producerFrom{{0, g.epoch}},
 	}
 	if err := t.claim(ctx, config.Instance, from); err != nil {
 		t.links.Close()

@@ -56,6 +56,15 @@ func NewAppender(redis *Redis, stream string, epochs []string, options AppendOpt
 	return a
 }
 
+// Memories are what it remembers, by partition; a reaction adds what it appends by itself.
+func (a *Appender) Memories() []*Memory {
+	found := make([]*Memory, len(a.lanes))
+	for partition, each := range a.lanes {
+		found[partition] = each.Memory
+	}
+	return found
+}
+
 // Append appends facts of one key, all or nothing, and returns the position of the last one.
 // An error is a fault: of KindOutcomeUnknown if they were sent and no answer came; with all others
 // nothing was appended. If ctx ends first, its error says nothing of what was appended.

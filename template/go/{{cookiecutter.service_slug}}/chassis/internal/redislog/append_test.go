@@ -272,6 +272,34 @@ func TestFactsThatARollBackTookAwayAreNamed(t *testing.T) {
 	}
 }
 
+func TestWhatOthersAppendBehindItDoesNotHideWhatWasLost(t *testing.T) {
+	s := startServer(t)
+	epochs := s.create("orders", 1)
+	appender := startAppender(t, s, "orders", epochs, nil)
+	part := Part{"orders", 0, epochs[0]}
+	memory, links := NewMemory(part), []*Link{s.link(), s.link()}
+	var positions []wire.Position
+	for i := range 4 {
+		position, err := appender.Append(t.Context(), []NewFact{fact("a", fmt.Sprint(i))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		positions = append(positions, position)
+		at := position.ID
+		memory.Remember(Acknowledged{Ms: at.Ms, First: at.N, Last: at.N}, links[i%2])
+	}
+	s.do("XDEL", wire.KeysOf("orders", 0).Log(), positions[2].ID.String())
+	var said []string
+	for range 2 {
+		if err := memory.Compare(t.Context(), s.link(), func(text string) { said = append(said, text) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(said) != 1 || !strings.Contains(said[0], "acknowledged, 1 are lost: "+positions[2].String()+"; look for them in") {
+		t.Errorf("%q", said)
+	}
+}
+
 func TestWithoutReplicasThatConfirmTheOutcomeIsUnknown(t *testing.T) {
 	s := startServer(t)
 	appender := startAppender(t, s, "orders", s.create("orders", 1), func(o *AppendOptions) {

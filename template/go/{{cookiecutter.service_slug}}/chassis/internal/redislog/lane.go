@@ -17,8 +17,7 @@ const (
 	// MaxVersion: above it, Lua's numbers round.
 	MaxVersion = 1<<53 - 1
 
-	remembered = 256 // acknowledged batches of a partition
-	inFlight   = 5   // batches of a partition, as many as the log remembers of a producer
+	inFlight = 5 // batches of a partition, as many as the log remembers of a producer
 )
 
 // NewFact is a fact on its way into the log.
@@ -31,8 +30,8 @@ type NewFact struct {
 // Size is what counts towards the limits of a batch.
 func (f NewFact) Size() int { return len(f.Key) + len(f.Type) + len(f.Meta) + len(f.Data) + 32 }
 
-// factID is what FactMeta begins with.
-func (f NewFact) factID() string {
+// FactID is what FactMeta begins with.
+func (f NewFact) FactID() string {
 	if len(f.Meta) < 18 {
 		return ""
 	}
@@ -110,15 +109,9 @@ type batch struct {
 	sent     int
 }
 
-// acknowledged are facts that callers were told of: what a failover takes away can then be named.
-type acknowledged struct {
-	ms, first, end uint64
-	factID         string // of the last; empty: not known
-}
-
 // lane is one partition: what waits, and the window of batches whose outcome is not known.
 type lane struct {
-	part     Part
+	*Memory
 	keys     []string
 	producer string
 	sequence uint64
@@ -130,12 +123,11 @@ type lane struct {
 	resend     bool
 	turn       int       // when it last had one, among all lanes
 	answered   time.Time // when the last batch was
-	known      []acknowledged
-	dead       string // why it takes no more appends
+	dead       string    // why it takes no more appends
 }
 
 func newLane(part Part) *lane {
-	l := &lane{part: part, keys: wire.KeysOf(part.Stream, part.Partition).Appending()}
+	l := &lane{Memory: NewMemory(part), keys: wire.KeysOf(part.Stream, part.Partition).Appending()}
 	l.renewProducer()
 	return l
 }
@@ -191,17 +183,9 @@ func (l *lane) pack(units []*unit) *batch {
 	}
 	args := make([]any, 0, 7+4*len(facts))
 	args = append(args,
-		l.part.Epoch, l.producer, "batch", l.sequence, predecessor, listed, ListedVersions(facts))
+		l.Epoch, l.producer, "batch", l.sequence, predecessor, listed, ListedVersions(facts))
 	for _, fact := range facts {
 		args = append(args, fact.Type, fact.Key, fact.Meta, fact.Data)
 	}
 	return &batch{sequence: l.sequence, units: units, command: Command("append", l.keys, args...)}
-}
-
-// remember keeps what was acknowledged last.
-func (l *lane) remember(facts acknowledged) {
-	if len(l.known) == remembered {
-		l.known = append(l.known[:0], l.known[1:]...)
-	}
-	l.known = append(l.known, facts)
 }

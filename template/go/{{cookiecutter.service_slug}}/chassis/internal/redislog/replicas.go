@@ -2,8 +2,11 @@ package redislog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Replicas is how many must have confirmed what a connection has written, so that a failover loses
@@ -48,7 +51,11 @@ func (r Replicas) MissingNow(ctx context.Context, link *Link, key string) (strin
 	if !r.Wanted() {
 		return "", nil
 	}
-	if _, err := link.Do(ctx, "HSET", key, "_", "1"); err != nil {
+	_, err := link.Do(ctx, "HSET", key, "_", "1")
+	if refused := redis.Error(nil); errors.As(err, &refused) { // full, or with too few replicas to write at all
+		return fmt.Sprintf("whether replicas have it cannot be asked: %s", err), nil
+	}
+	if err != nil {
 		return "", err
 	}
 	return r.missingOn(ctx, link)

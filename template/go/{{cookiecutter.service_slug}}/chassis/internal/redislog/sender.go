@@ -94,7 +94,7 @@ func (s *sender) session(ctx context.Context) error {
 		return err
 	}
 	for _, each := range s.lanes {
-		if err := s.compare(ctx, link, each); err != nil {
+		if err := each.Compare(ctx, link, s.appender.options.Alarm); err != nil {
 			return err
 		}
 	}
@@ -125,29 +125,6 @@ func (s *sender) begin(link *Link) {
 		each.unanswered, each.resend = 0, true
 	}
 	s.wake()
-}
-
-// compare says which facts a failover has taken out of the log after they were acknowledged.
-func (s *sender) compare(ctx context.Context, link *Link, its *lane) error {
-	if len(its.known) == 0 {
-		return nil
-	}
-	last := its.known[len(its.known)-1]
-	there, err := HasFact(ctx, link, its.part, Anchor{wire.ID{Ms: last.ms, N: last.end}, last.factID})
-	if err != nil || there {
-		return err
-	}
-	var ids []wire.ID
-	for _, each := range its.known {
-		for n := each.first; n <= each.end; n++ {
-			ids = append(ids, wire.ID{Ms: each.ms, N: n})
-		}
-	}
-	if err := NameLost(ctx, link, its.part, ids, "acknowledged", s.appender.options.Alarm); err != nil {
-		return err
-	}
-	its.known = nil
-	return nil
 }
 
 func (s *sender) write(ctx context.Context, connection *duplex) error {
@@ -320,7 +297,7 @@ func (s *sender) onReply(its *lane, oldest *batch, reply []any, missing string) 
 		if text == "" {
 			text = "none"
 		}
-		s.shut(its, fmt.Sprintf("epoch %s is gone, now %s", its.part.Epoch, text))
+		s.shut(its, fmt.Sprintf("epoch %s is gone, now %s", its.Epoch, text))
 	case "FOREIGN":
 		s.shut(its, "it has entries that no appender wrote: "+text)
 	case "OOM":
@@ -339,7 +316,7 @@ func (s *sender) onGap(its *lane, oldest *batch, last uint64) {
 	if !its.answered.IsZero() && time.Since(its.answered) < idleProducer {
 		s.appender.options.Alarm(fmt.Sprintf("the log of stream %s, partition %d, was rolled back: "+
 			"batch %d was acknowledged, the last one there is %d; compare it with a replica or a backup",
-			s.appender.stream, its.part.Partition, oldest.sequence-1, last))
+			s.appender.stream, its.Partition, oldest.sequence-1, last))
 	}
 	if last >= oldest.sequence || oldest.sent > 1 && last == 0 {
 		// This batch may have been forgotten too, and its facts not.
@@ -381,7 +358,7 @@ func (s *sender) settle(its *lane, answered *batch, result Appended, missing str
 		case n <= end:
 			last = each
 			s.appender.settle(each, outcome{position: wire.Position{
-				Stream: stream, Partition: its.part.Partition, Epoch: its.part.Epoch,
+				Stream: stream, Partition: its.Partition, Epoch: its.Epoch,
 				ID: wire.ID{Ms: result.Ms, N: n},
 			}})
 		case begin < end:
@@ -394,9 +371,9 @@ func (s *sender) settle(its *lane, answered *batch, result Appended, missing str
 	if last != nil && missing == "" {
 		id := ""
 		if n == end {
-			id = last.facts[len(last.facts)-1].factID()
+			id = last.facts[len(last.facts)-1].FactID()
 		}
-		its.remember(acknowledged{result.Ms, result.First, end, id})
+		its.Remember(Acknowledged{result.Ms, result.First, end, id}, s.link)
 	}
 }
 

@@ -162,12 +162,13 @@ func TestABatchHasNoMoreThanItsLimits(t *testing.T) {
 	}
 }
 
-func TestTheLast256BatchesAreRemembered(t *testing.T) {
-	lane := newLane(Part{"orders", 0, "00c0ffee00c0ffee"})
-	for n := range uint64(300) {
-		lane.remember(acknowledged{1, n, n, ""})
+func TestTheLast10000FactsAreRemembered(t *testing.T) {
+	memory := NewMemory(Part{"orders", 0, "00c0ffee00c0ffee"})
+	for n := range uint64(6000) {
+		memory.Remember(Acknowledged{1, 2*n + 1, 2*n + 2, ""}, nil)
 	}
-	if len(lane.known) != 256 || lane.known[0].first != 44 || lane.known[255].end != 299 {
-		t.Errorf("%d, from %v", len(lane.known), lane.known[0])
+	memory.Remember(Acknowledged{1, 12001, 12001, ""}, nil)
+	if len(memory.known) != 5000 || memory.facts != 9999 || memory.known[0].First != 2003 {
+		t.Errorf("%d batches, %d facts, from %v", len(memory.known), memory.facts, memory.known[0])
 	}
 }

@@ -55,7 +55,7 @@ type Engine struct {
 	places  map[string][]*Place
 	began   map[string]start
 	unknown map[string]bool // types that were said to be unknown
-	known   map[string]bool // streams that were there when the log changed
+	known   map[string]bool // streams that were there before one was gone
 	loading bool
 	refused string
 }
@@ -126,14 +126,17 @@ func (e *Engine) Run(ctx context.Context) error {
 		if change.Kind == redislog.RolledBack {
 			e.nameLost(ctx)
 		}
-		e.state.Lock()
-		for stream := range e.places {
-			e.known[stream] = true
+		gone := change.Kind == redislog.Gone
+		if gone {
+			e.state.Lock()
+			for stream := range e.places {
+				e.known[stream] = true
+			}
+			e.state.Unlock()
 		}
-		e.state.Unlock()
 		e.begin(nil, nil)
 		e.changed()
-		if change.Kind != redislog.Gone { // it may come back as it was
+		if !gone { // or it may come back as it was
 			e.keeper.setAside()
 		}
 	}
@@ -292,14 +295,26 @@ func (e *Engine) nameLost(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		part := redislog.Part{Stream: place.Stream, Partition: place.Partition, Epoch: place.Epoch}
-		has, err := redislog.HasFact(ctx, link, part, last)
-		if err == nil && !has {
-			_ = redislog.NameLost(ctx, link, part, place.recent(), "folded into view "+e.view.Name,
-				func(text string) { logger().Error(text) })
-		}
+		_ = e.nameLostOf(ctx, link, place, last)
 		link.Close()
 	}
+}
+
+func (e *Engine) nameLostOf(
+	ctx context.Context, link *redislog.Link, place *Place, last redislog.Anchor,
+) error {
+	part := redislog.Part{Stream: place.Stream, Partition: place.Partition, Epoch: place.Epoch}
+	if there, err := redislog.HasFact(ctx, link, part, last); err != nil || there {
+		return err
+	}
+	recent := place.recent()
+	kept, err := redislog.CountKept(ctx, link, part, recent)
+	if err != nil {
+		return err
+	}
+	redislog.NameLost(part, recent, kept, "folded into view "+e.view.Name,
+		func(text string) { logger().Error(text) })
+	return nil
 }
 
 // Tell says in the log where the view is, until ctx ends.

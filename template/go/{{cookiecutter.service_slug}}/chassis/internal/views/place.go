@@ -124,9 +124,13 @@ func (p *Place) had(id wire.ID) bool {
 	return p.ids[uint64(len(p.ids))-1-back] == id
 }
 
-// recent are the ids of the last facts, up to the anchor's.
-func (p *Place) recent() []wire.ID {
+// recent are the last facts, up to the anchor.
+func (p *Place) recent() []redislog.Anchor {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]wire.ID{}, p.ids[max(0, len(p.ids)-recentIDs):]...)
+	var found []redislog.Anchor
+	for _, id := range p.ids[max(0, len(p.ids)-recentIDs):] {
+		found = append(found, redislog.Anchor{ID: id})
+	}
+	return found
 }

@@ -5,6 +5,7 @@ asyncio's streams, cost more than the network does.
 """
 
 import asyncio
+import itertools
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,6 +28,7 @@ REPLY_TIMEOUT = 5.0
 
 _CLOSED = "the connection is closed"
 _NOTHING: Any = object()
+_numbers = itertools.count(1)
 # What a server answers that does not have what it is asked for: it is elsewhere, or on its way.
 _ELSEWHERE = (AskError, TryAgainError, ClusterDownError, ReadOnlyError)  # MOVED is an ASK
 
@@ -53,6 +55,7 @@ class Link(asyncio.Protocol):
         asking: the server is asked for keys of a slot that is not its own yet.
 
     Attributes:
+        number: no other connection of this process has it.
         received: bytes of replies so far.
     """
 
@@ -72,6 +75,7 @@ class Link(asyncio.Protocol):
         self._lost = ""
         self._redirected = redirected
         self._asking = asking
+        self.number = next(_numbers)
         self.received = 0
         self._transport = transport
         transport.set_protocol(self)

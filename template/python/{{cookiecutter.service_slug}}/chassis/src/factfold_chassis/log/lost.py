@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol
@@ -10,10 +9,10 @@ from typing import Protocol
 from factfold_chassis.facts import split_id
 from factfold_chassis.log.link import Link
 from factfold_chassis.log.read import fact_id_of
-from factfold_chassis.log.streams import Keys, read_trimmed
+from factfold_chassis.log.streams import Keys
 
 A_LINE = 100  # positions
-REMEMBERED = 256  # acknowledged batches of a partition
+REMEMBERED = 10_000  # facts of a partition
 
 _END = attrgetter("end")
 
@@ -45,28 +44,36 @@ async def has_fact(link: Link, part: Part, entry_id: bytes, fact_id: bytes) -> b
     return bool(entries) and fact_id in (b"", fact_id_of(entries[0]))
 
 
-async def name_lost(
-    link: Link, part: Part, ids: Sequence[bytes], were: str, alarm: Callable[[str], None]
-) -> None:
-    """Tell `alarm` which of these entries, in their order, the log has no more.
+async def count_kept(link: Link, part: Part, facts: Sequence[tuple[bytes, bytes]]) -> int:
+    """How many of these facts, the first ones, the log still has, or had until it was trimmed.
+
+    A failover takes the newest ones, so those behind are lost.
 
     Args:
-        ids: at least one; the last one is known to be gone, or of another fact.
-        were: what the facts were: "acknowledged".
+        facts: entry id and fact id, if known, in the order of one log; the last one is lost.
+    """
+    kept, lost = 0, len(facts) - 1
+    while kept < lost:
+        middle = (kept + lost) // 2
+        if await has_fact(link, part, *facts[middle]):
+            kept = middle + 1
+        else:
+            lost = middle
+    return kept
+
+
+def name_lost(
+    part: Part, ids: Sequence[bytes], were: str, alarm: Callable[[str], None], *, more: bool
+) -> None:
+    """Tell `alarm` which facts are lost.
+
+    Args:
+        were: what they were: "acknowledged".
+        more: earlier ones, which nobody remembers, may be lost too.
     """
     stream, partition = part.stream, part.partition
-    keys = Keys(stream, partition)
-    # As many others may stand between them by now.
-    found = await link.call("XRANGE", keys["log"], ids[0], ids[-1], "COUNT", 2 * len(ids))
-    present = {entry[0] for entry in found} - {ids[-1]}
-    trimmed = await read_trimmed(link, keys)
-    lost = [
-        f"{stream}/{partition}@{part.epoch}:{entry_id.decode()}"
-        for entry_id in ids
-        if entry_id not in present and split_id(entry_id)[1] > trimmed
-    ]
-    oldest_too = ids[0] not in present and split_id(ids[0])[1] > trimmed
-    them = "them, and for earlier ones that are remembered no more," if oldest_too else "them"
+    lost = [f"{stream}/{partition}@{part.epoch}:{entry_id.decode()}" for entry_id in ids]
+    them = "them, and for earlier ones that are remembered no more," if more else "them"
     for at in range(0, len(lost), A_LINE):
         alarm(
             f"the log of stream {stream}, partition {partition}, was rolled back: of the facts "
@@ -75,7 +82,7 @@ async def name_lost(
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Acknowledged:
     """Facts that follow each other, and that the log said it has."""
 
@@ -83,15 +90,16 @@ class Acknowledged:
     first: int  # n
     end: int  # n of the last
     fact_id: bytes  # of the last; empty: not known
+    link: int  # number of the newest connection whose server had them
+
+    def __len__(self) -> int:
+        return self.end - self.first + 1
 
     @property
-    def last(self) -> bytes:
-        return b"%d-%d" % (self.ms, self.end)
-
-    @property
-    def ids(self) -> list[bytes]:
-        """Of the entries."""
-        return [b"%d-%d" % (self.ms, n) for n in range(self.first, self.end + 1)]
+    def facts(self) -> list[tuple[bytes, bytes]]:
+        """Entry id and fact id."""
+        ids = [b"%d-%d" % (self.ms, n) for n in range(self.first, self.end + 1)]
+        return [*((entry_id, b"") for entry_id in ids[:-1]), (ids[-1], self.fact_id)]
 
 
 class Memory:
@@ -101,22 +109,38 @@ class Memory:
         self.stream = stream
         self.partition = partition
         self.epoch = epoch
-        self._known: deque[Acknowledged] = deque(maxlen=REMEMBERED)
+        self._known: deque[Acknowledged] = deque()
+        self._facts = 0
 
     def remember(self, facts: Acknowledged) -> None:
         self._known.append(facts)
+        self._facts += len(facts)
+        while self._facts > REMEMBERED:
+            self._facts -= len(self._known.popleft())
 
     async def compare(self, link: Link, alarm: Callable[[str], None]) -> None:
         """Tell `alarm` which facts a failover took out of the log; on each new connection."""
-        if not self._known:
-            return
-        # Those who append side by side do not hear of it in the order of the log.
-        known = sorted(self._known, key=_END)
-        if await has_fact(link, self, known[-1].last, known[-1].fact_id):
-            return
-        ids = [entry_id for each in known for entry_id in each.ids]
-        await name_lost(link, self, ids, "acknowledged", alarm)
-        # Only now: if the connection is lost meanwhile, the next one says it.
-        for each in known:
-            with suppress(ValueError):
-                self._known.remove(each)
+        # Those who append side by side do not hear of it in the order of the log. And each
+        # connection by itself: one may go on with a server that nobody follows any more, while
+        # another one has appended behind what its successor has.
+        by_link: dict[int, list[Acknowledged]] = {}
+        for each in sorted(self._known, key=_END):
+            by_link.setdefault(each.link, []).append(each)
+        for known in by_link.values():
+            facts = [fact for each in known for fact in each.facts]
+            if await has_fact(link, self, *facts[-1]):
+                for each in known:
+                    each.link = link.number
+                continue
+            kept = await count_kept(link, self, facts)
+            # Only now: if the connection is lost meanwhile, the next one says it. And once: of
+            # those who connect side by side only the first one still knows them.
+            if known[-1] in self._known:
+                self._forget(known)
+                lost = [entry_id for entry_id, _ in facts[kept:]]
+                name_lost(self, lost, "acknowledged", alarm, more=not kept)
+
+    def _forget(self, facts: Sequence[Acknowledged]) -> None:
+        gone = set(facts)
+        self._known = deque(each for each in self._known if each not in gone)
+        self._facts = sum(map(len, self._known))

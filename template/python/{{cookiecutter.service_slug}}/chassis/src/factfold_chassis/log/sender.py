@@ -71,6 +71,7 @@ class Sender:
             lane.wake = self._wake
         self._stuck = asyncio.Event()
         self._lost = "not connected yet"
+        self._link = 0  # its number
         self._unanswered: deque[Batch] = deque()
 
     async def run(self) -> None:
@@ -94,7 +95,7 @@ class Sender:
                 await lane.memory.compare(link, self._alarm)
                 lane.unanswered = 0
                 lane.resend = True
-            self._lost = ""
+            self._lost, self._link = "", link.number
             self._wake.set()
             await together(self._write(link), self._read(link), self._watch())
 
@@ -239,7 +240,7 @@ class Sender:
 
         if last is not None and not missing:
             fact_id = last.facts[-1].fact_id if n == end else b""
-            lane.memory.remember(Acknowledged(ms, int(first), end, fact_id))
+            lane.memory.remember(Acknowledged(ms, int(first), end, fact_id, self._link))
 
     def _fail(self, unit: Unit, error: ChassisError) -> None:
         self._gone(unit)

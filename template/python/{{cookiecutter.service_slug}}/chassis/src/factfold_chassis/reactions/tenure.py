@@ -255,9 +255,10 @@ class Tenure:
                 command = append_command(place, epoch, producer, sent, part, sequence, ms)
                 await to[place].send(command)
             for lane, part in calls:
-                reply = await to[lane[0]].receive_soon()
+                link = to[lane[0]]
+                reply = await link.receive_soon()
                 refused += self._placed(lane, part, reply)
-                if known := _acknowledged(part, reply):
+                if known := _acknowledged(part, reply, link):
                     there.append((lane[0], known))
             for link in set(to.values()):
                 await self._replicas.confirm(link)
@@ -364,13 +365,13 @@ class Tenure:
             raise LinkLost(f"{status.decode()} {reply[0].decode()}: claimed anew")
 
 
-def _acknowledged(units: Sequence[Unit], reply: list[bytes]) -> Acknowledged | None:
+def _acknowledged(units: Sequence[Unit], reply: list[bytes], link: Link) -> Acknowledged | None:
     """What an append added to the log; None if that is nothing."""
     _, ms, first, count, conflicts, *_ = reply
     if not int(count):
         return None
     last = b"" if conflicts else id_in(units[-1].outputs[-1][3])
-    return Acknowledged(int(ms), int(first), int(first) + int(count) - 1, last)
+    return Acknowledged(int(ms), int(first), int(first) + int(count) - 1, last, link.number)
 
 
 def _pairs(flat: list[bytes]) -> Iterable[tuple[bytes, bytes]]:

@@ -29,7 +29,7 @@ from factfold_chassis.facts import (
     key_of,
 )
 from factfold_chassis.log.link import LinkLost
-from factfold_chassis.log.lost import has_fact, name_lost
+from factfold_chassis.log.lost import count_kept, has_fact, name_lost
 from factfold_chassis.log.read import (
     START,
     Lag,
@@ -113,7 +113,7 @@ class ViewEngine:
         self._began: dict[str, tuple[float, int]] = {}  # by stream: time, and facts done then
         self._failures = 0
         self._loading = False
-        self._known: set[str] = set()  # streams that were there when the log changed
+        self._known: set[str] = set()  # streams that were there before one was gone
         self.refused = ""
         self._keeper = Keeper(
             home, redis, view,
@@ -226,10 +226,11 @@ class ViewEngine:
                 logger.error("the log changed: %s; rebuilding view %s", change, self.view.name)
                 if isinstance(change, LogRolledBack):
                     await self._name_lost()
-                self._known.update(self._places)
-                self._reset()
-                if not isinstance(change, LogGone):  # it may come back as it was
+                if isinstance(change, LogGone):  # it may come back as it was
+                    self._known.update(self._places)
+                else:
                     self._keeper.set_aside()
+                self._reset()
 
     def _reset(self, restored: tuple[Snapshot, Tables] | None = None) -> None:
         """Begin with what a snapshot holds, or with nothing."""
@@ -309,8 +310,11 @@ class ViewEngine:
             with suppress(LinkLost, ResponseError):
                 redis = self._reads(place.stream)
                 async with redis.link(keys["log"], keys["head"]) as link:
-                    if not await has_fact(link, place, last.entry_id.encode(), last.fact_id):
-                        await name_lost(link, place, place.recent, were, logger.error)
+                    if await has_fact(link, place, last.entry_id.encode(), last.fact_id):
+                        continue
+                    recent = place.recent
+                    kept = await count_kept(link, place, [(each, b"") for each in recent])
+                    name_lost(place, recent[kept:], were, logger.error, more=not kept)
 
     def _say_caught_up(self) -> None:
         if self.ready and self._began:

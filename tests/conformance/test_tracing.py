@@ -25,6 +25,7 @@ from .stage import Stage
 FAMILY = "tracing"
 QUIET = 0.4  # seconds in which more spans would have come
 NAMES = ("one", "two")
+GROUPS = {"inputs": "probe.answer", "outputs": "probe.confirm"}
 SYSTEM = {"rpc.system.name": "grpc"}
 scenes = Scenes()
 
@@ -127,7 +128,7 @@ def has_attributes(stage: Stage, case: Case, span: Span) -> None:
     if operation == "process":
         assert fact is not None
         assert found.pop("factfold.key") == fact.key
-        assert found.pop("messaging.consumer.group.name") == "probe.answer"
+        assert found.pop("messaging.consumer.group.name") == GROUPS[stream]
         assert span.failed or fact.meta.span_id.hex() == span.links[0][1]
     elif fact is not None:
         assert found.pop("factfold.position") == fact.position
@@ -157,6 +158,17 @@ async def tree(stage: Stage, case: Case) -> None:
     asked = request(case.key, **case.more["append"])
     is_ok(await call(probe, "Append", asked, caller.metadata), case)
     await has_tree(stage, case, caller)
+
+
+@scenes
+async def there_and_back(stage: Stage, case: Case) -> None:
+    async with stage.apart() as apart:
+        apart.receiver = stage.receiver
+        await apart.probe(1, **told(stage, 1), PROBE_REACTIONS="answer")
+        probe, caller = await apart.probe(0, **told(stage), PROBE_REACTIONS="confirm"), Caller()
+        asked = request(case.key, **case.more["append"])
+        is_ok(await call(probe, "Append", asked, caller.metadata), case)
+        await has_tree(apart, case, caller)
 
 
 @scenes

@@ -51,6 +51,8 @@ func Service() chassis.Service {
 			service.Reactions = append(service.Reactions, chassis.NewReaction(reaction, reactions.Answer))
 		case "scatter":
 			service.Reactions = append(service.Reactions, chassis.NewReaction(reaction, reactions.Scatter))
+		case "confirm":
+			service.Reactions = append(service.Reactions, chassis.NewReaction(reaction, reactions.Confirm))
 		}
 	}
 	return service

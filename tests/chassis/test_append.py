@@ -30,6 +30,7 @@ from factfold_chassis.facts import Position, new_meta, partition_of
 from factfold_chassis.log.append import Appender
 from factfold_chassis.log.lane import NewFact
 from factfold_chassis.log.link import LinkLost
+from factfold_chassis.log.lost import Acknowledged, Memory
 from factfold_chassis.log.read import Reader
 from factfold_chassis.log.redis import Redis
 from factfold_chassis.log.scripts import APPEND
@@ -633,6 +634,18 @@ async def test_lost_facts_are_named_as_far_as_they_are_remembered(server, client
         await appender.append([fact("k")])
     (alarm,) = alarms
     assert f"{len(gone)} are lost: {', '.join(map(str, lost))}; {advice}" in alarm
+
+
+@pytest.mark.parametrize(
+    ("facts", "apart", "batches"),
+    [(2, 1, 5000), (1, 100, 601), (100, 1000, 256)],
+    ids=["facts of a minute", "batches of a minute", "batches in any case"],
+)
+def test_what_is_remembered_is_bounded(facts: int, apart: int, batches: int) -> None:
+    memory = Memory("orders", 0, "00c0ffee00c0ffee")
+    for i in range(7000):
+        memory.remember(Acknowledged(i * apart, i * facts + 1, (i + 1) * facts, b"", 1))
+    assert len(memory) == batches * facts
 
 
 async def test_a_producer_forgotten_because_it_was_idle_is_no_roll_back(

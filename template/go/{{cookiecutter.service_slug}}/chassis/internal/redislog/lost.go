@@ -12,10 +12,11 @@ import (
 	"factfold/chassis/internal/wire"
 )
 
-const (
-	aLine      = 100    // positions that an alarm names
-	remembered = 10_000 // facts of a partition
-)
+const aLine = 100 // positions that an alarm names
+
+// Of a partition are remembered so many batches in any case, and all within a minute up to so many
+// facts. A master that nobody follows any more goes on for seconds.
+const minBatches, maxFacts, minute = 256, 10_000, 60_000
 
 // Part is a partition as it was known.
 type Part struct {
@@ -132,7 +133,7 @@ func (m *Memory) Remember(facts Acknowledged, link *Link) {
 	defer m.mutex.Unlock()
 	m.known = append(m.known, &told{facts, weak.Make(link)})
 	m.facts += facts.len()
-	for m.facts > remembered {
+	for len(m.known) > minBatches && (m.facts > maxFacts || facts.Ms > m.known[0].Ms+minute) {
 		m.facts -= m.known[0].len()
 		m.known[0] = nil
 		m.known = m.known[1:]

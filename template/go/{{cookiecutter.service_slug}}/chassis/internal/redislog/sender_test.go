@@ -162,13 +162,23 @@ func TestABatchHasNoMoreThanItsLimits(t *testing.T) {
 	}
 }
 
-func TestTheLast10000FactsAreRemembered(t *testing.T) {
-	memory := NewMemory(Part{"orders", 0, "00c0ffee00c0ffee"})
-	for n := range uint64(6000) {
-		memory.Remember(Acknowledged{1, 2*n + 1, 2*n + 2, ""}, nil)
-	}
-	memory.Remember(Acknowledged{1, 12001, 12001, ""}, nil)
-	if len(memory.known) != 5000 || memory.facts != 9999 || memory.known[0].First != 2003 {
-		t.Errorf("%d batches, %d facts, from %v", len(memory.known), memory.facts, memory.known[0])
+func TestWhatIsRememberedIsBounded(t *testing.T) {
+	for _, each := range []struct {
+		name           string
+		facts, apart   uint64 // of a batch; milliseconds between two
+		batches, total int
+	}{
+		{"facts of a minute", 2, 1, 5000, 10_000},
+		{"batches of a minute", 1, 100, 601, 601},
+		{"batches in any case", 100, 1000, 256, 25_600},
+	} {
+		memory, n := NewMemory(Part{"orders", 0, "00c0ffee00c0ffee"}), uint64(0)
+		for i := range uint64(7000) {
+			memory.Remember(Acknowledged{i * each.apart, n + 1, n + each.facts, ""}, nil)
+			n += each.facts
+		}
+		if len(memory.known) != each.batches || memory.facts != each.total {
+			t.Errorf("%s: %d batches, %d facts", each.name, len(memory.known), memory.facts)
+		}
 	}
 }

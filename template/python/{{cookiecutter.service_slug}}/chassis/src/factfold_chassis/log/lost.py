@@ -12,7 +12,9 @@ from factfold_chassis.log.read import fact_id_of
 from factfold_chassis.log.streams import Keys
 
 A_LINE = 100  # positions
-REMEMBERED = 10_000  # facts of a partition
+# Of a partition: so many batches in any case, and all within a minute up to so many facts. A master
+# that nobody follows any more goes on for seconds.
+BATCHES, FACTS, MINUTE = 256, 10_000, 60_000
 
 _END = attrgetter("end")
 
@@ -112,11 +114,16 @@ class Memory:
         self._known: deque[Acknowledged] = deque()
         self._facts = 0
 
+    def __len__(self) -> int:
+        """Facts."""
+        return self._facts
+
     def remember(self, facts: Acknowledged) -> None:
-        self._known.append(facts)
+        known = self._known
+        known.append(facts)
         self._facts += len(facts)
-        while self._facts > REMEMBERED:
-            self._facts -= len(self._known.popleft())
+        while len(known) > BATCHES and (self._facts > FACTS or facts.ms - known[0].ms > MINUTE):
+            self._facts -= len(known.popleft())
 
     async def compare(self, link: Link, alarm: Callable[[str], None]) -> None:
         """Tell `alarm` which facts a failover took out of the log; on each new connection."""

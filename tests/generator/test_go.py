@@ -6,10 +6,6 @@ import pytest
 
 from .conftest import User
 
-NOT_PYTHON = (
-    "factfold: orders is written in Go, and this writes code in Python only; write it by hand"
-)
-
 
 @pytest.fixture
 def orders(user: User) -> User:
@@ -37,20 +33,6 @@ def test_what_is_rendered_has_no_tags_left(orders: User) -> None:
 
 def test_help_does_not_offer_it(user: User) -> None:
     assert "--language [python] " in user.factfold("new", "--help").stdout
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("add", "view", "totals"),
-    ],
-    ids=" ".join,
-)
-def test_what_writes_python_refuses_in_one_line(orders: User, words: tuple[str, ...]) -> None:
-    assert orders.factfold("new", "other", "--no-input").returncode == 0
-    refused = orders.factfold(*words, at=orders.here / "orders")
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == f"{NOT_PYTHON}\n"
 
 
 def test_a_new_one_that_subscribes_folds_and_answers(user: User) -> None:

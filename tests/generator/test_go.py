@@ -61,12 +61,12 @@ def test_a_subscription_says_how_stubs_are_made(orders: User) -> None:
     assert added.stdout.endswith("\nNext:\n  go generate ./...\n")
 
 
-def test_doctor_says_nothing_of_python(orders: User) -> None:
+def test_doctor_looks_at_what_go_needs(orders: User) -> None:
     done = orders.factfold("doctor", "--json", at=orders.here / "orders")
     found = json.loads(done.stdout)["findings"]
     names = {each["name"] for each in found if each["part"] == "repository"}
-    assert {"factfold", "owned files", "code"} <= names
-    assert not names & {".venv", "stubs"}
+    assert {"factfold", "owned files", "go", "modules", "stubs", "code"} <= names
+    assert ".venv" not in names
 
 
 def test_its_contract_is_released_and_kept_to(orders: User) -> None:

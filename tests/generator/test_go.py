@@ -1,4 +1,4 @@
-"""A language that has a template and is not offered yet: rendered, and never taken for Python."""
+"""What the generator does for Go as for Python, and never takes for Python."""
 
 import json
 
@@ -21,7 +21,7 @@ def test_go_is_rendered_and_says_what_comes_next(user: User) -> None:
     assert following == [
         "  cd orders",
         "  go generate ./... && go test ./...",
-        "  go generate ./... && go run factfold/chassis/testing/run ./cmd/service",
+        "  factfold up",
     ]
 
 
@@ -31,8 +31,8 @@ def test_what_is_rendered_has_no_tags_left(orders: User) -> None:
             assert "cookiecutter" not in path.read_text("utf-8"), path
 
 
-def test_help_does_not_offer_it(user: User) -> None:
-    assert "--language [python] " in user.factfold("new", "--help").stdout
+def test_help_offers_it(user: User) -> None:
+    assert "--language [python|go] " in user.factfold("new", "--help").stdout
 
 
 def test_a_new_one_that_subscribes_folds_and_answers(user: User) -> None:

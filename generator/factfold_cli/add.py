@@ -12,7 +12,7 @@ from factfold_cli.add_parts import add_reaction, add_view
 from factfold_cli.additions import Added, Adding, add
 from factfold_cli.errors import Refused
 from factfold_cli.languages import of
-from factfold_cli.manifest import read, read_python, root_here
+from factfold_cli.manifest import read, root_here
 from factfold_cli.placing import alone
 from factfold_cli.printable import printable
 from factfold_cli.subscription import subscribe
@@ -128,7 +128,6 @@ def view(name: str, row: str | None, events: tuple[str, ...], dry_run: bool, as_
     Example:
       factfold add view order_names --from OrderCreated --from OrderRenamed
     """
-    read_python(root_here())
     _carry_out(lambda adding: add_view(adding, name, row=row, events=events), dry_run, as_json)
 
 

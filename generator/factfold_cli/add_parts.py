@@ -7,10 +7,8 @@ from factfold_cli.additions import Adding
 from factfold_cli.declared import Stream
 from factfold_cli.errors import Refused
 from factfold_cli.fields import Field, plain_fields
-from factfold_cli.languages.protocol import NewReaction
-from factfold_cli.languages.python_parts import view_fold
+from factfold_cli.languages.protocol import NewReaction, NewView
 from factfold_cli.part_names import check_camel, check_snake
-from factfold_cli.parts import rendered
 from factfold_cli.render import variables
 
 
@@ -29,11 +27,9 @@ def add_view(adding: Adding, name: str, *, row: str | None, events: Sequence[str
             " make a view for each, and join them"
         )
     row = row or variables(adding.language, {"service_name": name.replace("_", " ")})["aggregate"]
-    _row(adding, str(row), name, found)
-    adding.write(rendered("python", "view", {"view": {"name": name, "row": row}}))
-    for stream, event in found:
-        context = view_fold(adding.repository, name, str(row), stream, event)
-        adding.write(rendered("python", "view_fold", {"view_fold": context}))
+    new = NewView(name, _row(adding, str(row), name, found), found)
+    language = adding.repository.language
+    adding.write(language.view(adding.repository, new), language.named_view(adding.repository, new))
 
 
 def add_reaction(adding: Adding, name: str, *, on: str, appends: str | None) -> None:
@@ -80,11 +76,13 @@ def _event(adding: Adding, name: str) -> tuple[Stream, str]:
     return known[found[0]], found[0]
 
 
-def _row(adding: Adding, row: str, view: str, events: Sequence[tuple[Stream, str]]) -> None:
-    """Adds the message of the rows to the contract, with the events' fields, if it has none."""
-    own = {each.name for file in adding.own_files for each in file.message_type}
-    if row in own:
-        return
+def _row(adding: Adding, row: str, view: str, events: Sequence[tuple[Stream, str]]) -> str:
+    """The full name of the message of the rows.
+
+    It is added to the contract, with the events' fields, if that has none.
+    """
+    if found := _own(adding, row):
+        return found
     check_camel("row", row, "OrderTotal", adding.language)
     check_name(adding, row)
     edit = adding.edit(adding.stream.file)
@@ -95,3 +93,17 @@ def _row(adding: Adding, row: str, view: str, events: Sequence[tuple[Stream, str
             fields.setdefault(each.name, each)
     edit.row(row, list(fields.values()) or [Field("id", "string")], f"A row of the view {view}.")
     adding.write_contract(adding.stream.file, edit)
+    return _own(adding, row)
+
+
+def _own(adding: Adding, message: str) -> str:
+    """The full name of one of the contract's own messages, "" if there is none of that name."""
+    return next(
+        (
+            f"{file.package}.{message}".lstrip(".")
+            for file in adding.own_files
+            for each in file.message_type
+            if each.name == message
+        ),
+        "",
+    )

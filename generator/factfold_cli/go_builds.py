@@ -13,6 +13,7 @@ from factfold_cli.launching import Launch, Say
 from factfold_cli.processes import foreign_environment, run
 
 OLDEST = (1, 26)
+INSTALL = "see https://go.dev/doc/install"
 # Ignored by git, as gen/ is.
 PROGRAM = "bin/service"
 # Without the folder's name in them, packages that were compiled for one repository serve all; and
@@ -26,17 +27,33 @@ _MESSAGE = re.compile(r"\S+\.(go|proto|mod|sum):\d+.*")
 
 def found() -> str | None:
     """The `go` on PATH if it is new enough for what is generated, else None."""
-    if (go := shutil.which("go")) is None:
-        return None
-    # GOTOOLCHAIN: what is installed here is asked for, and nothing is fetched to answer.
-    done = subprocess.run(
-        [go, "env", "GOVERSION"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"GOTOOLCHAIN": "local"},
-    )
-    version = re.match(r"go(\d+)\.(\d+)", done.stdout)
-    return go if version and (int(version[1]), int(version[2])) >= OLDEST else None
+    go = shutil.which("go")
+    return go if go and version(go) >= OLDEST else None
+
+
+def version(go: str) -> tuple[int, ...]:
+    """The numbers of the release that is installed there; none if it does not run."""
+    match = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", setting(go, "GOVERSION", "local"))
+    return tuple(int(number) for number in match.groups() if number) if match else ()
+
+
+def shown(numbers: Sequence[int]) -> str:
+    return ".".join(map(str, numbers))
+
+
+def setting(go: str, name: str, toolchain: str = "") -> str:
+    """What `go env` says; with the toolchain "local" nothing is fetched to answer."""
+    try:
+        done = subprocess.run(
+            [go, "env", name],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=os.environ | ({"GOTOOLCHAIN": toolchain} if toolchain else {}),
+        )
+    except OSError:
+        return ""
+    return "" if done.returncode else done.stdout.strip()
 
 
 class GoLauncher:
@@ -46,10 +63,7 @@ class GoLauncher:
     async def prepare(self, say: Say) -> Launch:
         name, path = self._service.name, self._service.path
         if (go := found()) is None:
-            oldest = ".".join(map(str, OLDEST))
-            raise Failed(
-                f"{name}: no Go {oldest} or newer is on PATH: see https://go.dev/doc/install"
-            )
+            raise Failed(f"{name}: no Go {shown(OLDEST)} or newer is on PATH: {INSTALL}")
         contract = max(_times([path / folder for folder in _CONTRACTS]), default=0)
         if _made(path / "gen") < contract:
             say(f"{name}: making its stubs")

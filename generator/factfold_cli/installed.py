@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from factfold_cli import redis_server
+from factfold_cli import go_builds, redis_server
 from factfold_cli.buf import executable
 from factfold_cli.findings import MISSING, OK, WRONG, Finding
 
@@ -39,21 +39,21 @@ class Tool:
     otherwise: str
 
 
-_TOOLS = (
-    Tool(
-        "go",
-        "services in Go",
-        ("go", "version"),
-        (
-            ("apt-get", "golang-go"),
-            ("dnf", "golang"),
-            ("apk", "go"),
-            ("pacman", "go"),
-            ("zypper", "go"),
-            ("brew", "go"),
-        ),
-        "see https://go.dev/doc/install",
+GO = Tool(
+    "go",
+    "services in Go",
+    ("go", "version"),
+    (
+        ("apt-get", "golang-go"),
+        ("dnf", "golang"),
+        ("apk", "go"),
+        ("pacman", "go"),
+        ("zypper", "go"),
+        ("brew", "go"),
     ),
+    go_builds.INSTALL,
+)
+_TOOLS = (
     Tool(
         "docker",
         "images and docker compose",
@@ -87,7 +87,7 @@ _TOOLS = (
 def installed() -> list[Finding]:
     """What is required comes first, then what some need."""
     required: list[Callable[[], Finding]] = [_python, _venv, _git, _redis, _protoc, _buf]
-    return [*(check() for check in required), *map(_tool, _TOOLS)]
+    return [*(check() for check in required), _go(), *map(_tool, _TOOLS)]
 
 
 def package(names: Sequence[tuple[str, str]], otherwise: str) -> str:
@@ -152,9 +152,26 @@ def _buf() -> Finding:
     return Finding("installed", "buf", WRONG, "not found: contracts cannot be compared", mend)
 
 
+def _go() -> Finding:
+    path = shutil.which("go")
+    if path is None or not (numbers := go_builds.version(path)):
+        return _missing(GO)
+    found = f"{go_builds.shown(numbers)}, {path}"
+    if numbers >= go_builds.OLDEST:
+        return Finding("installed", "go", OK, found)
+    oldest = go_builds.shown(go_builds.OLDEST)
+    found += f"; {oldest} is the oldest that serves, for {GO.needed_for}"
+    # A package manager has given the one that is too old.
+    return Finding("installed", "go", MISSING, found, GO.otherwise)
+
+
 def _tool(tool: Tool) -> Finding:
     if version := said(*tool.version):
         return Finding("installed", tool.name, OK, version)
+    return _missing(tool)
+
+
+def _missing(tool: Tool) -> Finding:
     mend = package(tool.packages, tool.otherwise)
     return Finding("installed", tool.name, MISSING, f"not found; for {tool.needed_for}", mend)
 

@@ -9,7 +9,7 @@ from typing import Any
 from factfold_cli.errors import Failed, Refused
 from factfold_cli.hooks import hook
 from factfold_cli.render import variables
-from factfold_cli.templates import known, title
+from factfold_cli.templates import known
 
 PATH = Path(".factfold/manifest.json")
 FORMAT = 1
@@ -35,20 +35,6 @@ def read(root: Path) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError) as error:
         raise Failed(f"{str(root / PATH)!r} is damaged ({error}); take it back from git") from error
     raise Refused(f"{str(root)!r} was made by another factfold; install the one that made it")
-
-
-def read_python(root: Path) -> dict[str, Any]:
-    """The same of a repository that code is to be written into: only Python's can be.
-
-    Raises Refused for another language, too.
-    """
-    manifest = read(root)
-    if (language := manifest["language"]) != "python":
-        raise Refused(
-            f"{manifest['answers']['service_slug']} is written in {title(language)}, and this"
-            " writes code in Python only; write it by hand"
-        )
-    return manifest
 
 
 def written(root: Path) -> dict[str, Any]:

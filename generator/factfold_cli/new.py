@@ -5,7 +5,8 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,12 @@ from factfold_cli.errors import Failed, Refused
 from factfold_cli.names import ANSWERS, problem, slug
 from factfold_cli.render import beside, exists, move, render, variables
 from factfold_cli.subscription import subscribe
-from factfold_cli.templates import known, languages, questions, title
-
-
-class _Language(click.Choice[str]):
-    """One that is offered, or one that has a template and is not offered yet."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if value in known() else super().convert(value, param, ctx)
+from factfold_cli.templates import languages, questions, title
 
 
 @click.command("new")
 @click.argument("name", required=False)
-@click.option("--language", type=_Language(languages()), help="The language of the service.")
+@click.option("--language", type=click.Choice(languages()), help="The language of the service.")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -101,7 +95,9 @@ def _language(no_input: bool) -> str:
     offered = languages()
     if no_input or len(offered) == 1:
         return offered[0]
-    chosen: str = click.prompt("Language", type=click.Choice(offered), default=offered[0], err=True)
+    choice = click.Choice(offered)
+    with _answer_to("language"):
+        chosen: str = click.prompt("Language", type=choice, default=offered[0], err=True)
     return chosen
 
 
@@ -131,17 +127,24 @@ def _asked(language: str, answers: Mapping[str, str], variable: str, output: Pat
         return answer
 
     default = None if variable == "service_name" else derived[variable]
-    try:
+    with _answer_to(variable):
         asked: str = click.prompt(
             questions(language)[variable], default=default, value_proc=checked, err=True
         )
+    return asked
+
+
+@contextmanager
+def _answer_to(question: str) -> Iterator[None]:
+    """Raises Refused if a program gives no more answers."""
+    try:
+        yield
     except click.Abort as abort:
         if sys.stdin.isatty():
             raise
         # The question waits at the end of its line.
         click.echo(err=True)
-        raise Refused(f"the input ends before the {variable}; or use --no-input") from abort
-    return asked
+        raise Refused(f"the input ends before the {question}; or use --no-input") from abort
 
 
 def _wrong(language: str, answers: Mapping[str, str], latest: str, output: Path) -> str | None:
@@ -154,22 +157,22 @@ def _wrong(language: str, answers: Mapping[str, str], latest: str, output: Path)
 
 def _report(made: Path, target: Path, dry_run: bool) -> dict[str, Any]:
     manifest = manifests.written(made)
-    run, test = _commands(made)
-    if manifest["language"] == "python":
-        run = "factfold up"
     return {
         "answers": manifest["answers"],
         "dry_run": dry_run,
         "files": manifest["files"],
         "folder": str(target),
         "language": manifest["language"],
-        "next": [f"cd {shlex.quote(str(target))}", test, run],
+        "next": [f"cd {shlex.quote(str(target))}", _tests(made), "factfold up"],
         "subscriptions": manifest["subscriptions"],
     }
 
 
-def _commands(made: Path) -> tuple[str, str]:
-    """What runs the service and what tests it: the first sh blocks of its README, a line each."""
+def _tests(made: Path) -> str:
+    """What tests the service: the second sh block of its README, one line. The first one runs it.
+
+    Raises Failed if the template has no such blocks.
+    """
     page = made / "README.md"
     text = page.read_text("utf-8") if page.is_file() else ""
     blocks = re.findall(r"^```sh\n(.*?)\n```$", text, re.M | re.S)
@@ -179,7 +182,7 @@ def _commands(made: Path) -> tuple[str, str]:
             f"the template of {title(language)} has no README.md with two sh blocks: the first one"
             " runs the service, the second one tests it"
         )
-    return blocks[0], blocks[1]
+    return str(blocks[1])
 
 
 def _said(report: Mapping[str, Any]) -> str:

@@ -4,15 +4,15 @@ import hashlib
 import shlex
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from factfold_cli import go_checks, go_stubs, stubs_made
 from factfold_cli import manifest as manifests
 from factfold_cli.environment_checks import environment
 from factfold_cli.errors import Failed, Refused
 from factfold_cli.findings import MISSING, OK, WARNING, WRONG, Finding
-from factfold_cli.stubs_made import MAKE, outdated
 
 _MOST_NAMED = 3
 # How far back a file is looked for as factfold wrote it.
@@ -25,11 +25,10 @@ def repository(root: Path, commands: Collection[str]) -> list[Finding]:
         manifest = manifests.read(root)
     except (Failed, Refused) as error:
         return [Finding("repository", "manifest", WRONG, error.format_message())]
-    of_python = manifest["language"] == "python"
     return [
         _generator(manifest),
         _owned(root, manifest),
-        *([environment(root), _stubs(root)] if of_python else []),
+        *_BUILDS.get(manifest["language"], _nothing)(root),
         *_contract(root, commands),
         *_subscriptions(root, manifest, commands),
     ]
@@ -107,7 +106,23 @@ def _git(root: Path, *words: str) -> bytes:
         return b""
 
 
-def _stubs(root: Path) -> Finding:
+def _python(root: Path) -> list[Finding]:
+    return [environment(root), _stubs(root, stubs_made.outdated, stubs_made.MAKE)]
+
+
+def _go(root: Path) -> list[Finding]:
+    stubs = _stubs(root, go_stubs.outdated, go_stubs.MAKE)
+    return [go_checks.toolchain(root), go_checks.modules(root), stubs]
+
+
+def _nothing(root: Path) -> list[Finding]:
+    return []
+
+
+_BUILDS = {"go": _go, "python": _python}
+
+
+def _stubs(root: Path, outdated: Callable[[Path], list[str]], make: str) -> Finding:
     try:
         stale = outdated(root)
     except Failed as failure:
@@ -115,10 +130,10 @@ def _stubs(root: Path) -> Finding:
         return Finding("repository", "stubs", WRONG, found, "mend the contract in protos/")
     if not (root / "gen").is_dir():
         found = "there is no gen/; a build makes it"
-        return Finding("repository", "stubs", MISSING, found, MAKE)
+        return Finding("repository", "stubs", MISSING, found, make)
     if stale:
         found = f"gen/ is of another contract: {_named(stale)}"
-        return Finding("repository", "stubs", WRONG, found, MAKE, {"outdated": stale})
+        return Finding("repository", "stubs", WRONG, found, make, {"outdated": stale})
     return Finding("repository", "stubs", OK, "gen/ is of this contract")
 
 

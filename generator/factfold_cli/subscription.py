@@ -12,6 +12,7 @@ from factfold_cli.contract import Contract, contracts, stubs
 from factfold_cli.declared import Declared, copies, declared
 from factfold_cli.documents import documents
 from factfold_cli.errors import Refused
+from factfold_cli.languages import of
 from factfold_cli.parts import rendered
 from factfold_cli.placing import place, protos_with, same, unix, with_entries
 from factfold_cli.products import products
@@ -29,6 +30,7 @@ def subscribe(root: Path, source: Path, home: Path, *, dry_run: bool = False) ->
     Raises Refused, or Failed if a contract does not compile; then `root` is as it was.
     """
     ours, theirs = manifests.read(root), manifests.read(source)
+    of(ours["language"])  # refuses one that no code is written in
     parts, made_of = _LANGUAGES[ours["language"]]
     if source.resolve() in (root.resolve(), home.resolve()):
         raise Refused(f"{str(source)!r} is this service itself; subscribe to another one")

@@ -20,7 +20,7 @@ def languages() -> list[str]:
 
 
 def known() -> list[str]:
-    """All that have a template, also what is not offered yet."""
+    """All that have a template."""
     return sorted(path.parent.name for path in SHARE.glob("template/*/cookiecutter.json"))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import redis
+from tests import go_tools
 
 from factfold_cli import redis_server
 from factfold_cli.log_growth import growth
@@ -29,6 +30,21 @@ VENV = (
     ".venv/bin/pip install -q --no-deps --no-build-isolation -e chassis -e ."
 )
 STUBS = ".venv/bin/python hatch_build.py"
+# What compilers may write down in more than one way.
+ODD = r"""syntax = "proto2";
+package acme.orders.v1;
+import "google/protobuf/descriptor.proto";
+extend google.protobuf.FieldOptions { optional string said = 50001; optional Odd odd = 50002; }
+message Odd {
+  optional int32 z = 3;
+  optional string a_1b = 1 [default = "grüße\u2028\x01\"'\\", (said) = "später"];
+  repeated int32 n = 2 [(odd) = {z: 3 a_1b: "x" n: [1, 2]}];
+  optional bytes raw = 4 [default = "\xff\x00"];
+  optional group Inner = 5 { map<string, Odd> all = 1; oneof one { double d = 2; Odd o = 3; } }
+  extensions 100 to max;
+  extend Odd { optional int32 in_it = 100; }
+}
+"""
 Row = tuple[str, str, str]
 Rows = dict[str, Row]
 
@@ -96,15 +112,27 @@ def test_what_is_missing_comes_with_the_command_of_this_machine(
         (bin / manager).chmod(0o755)
         _, rows = examined(tmp_path, part="installed")
         assert (rows["git"][2], rows["go"][2]) == (git, go)
-    for name in ("git", "go"):
-        (bin / name).write_text(f"#!/bin/sh\necho {name} version 9\n")
-        (bin / name).chmod(0o755)
+    program(bin / "git", "echo git version 9")
+    program(bin / "go", "echo go1.27rc2")
     _, rows = examined(tmp_path, part="installed")
     assert rows["git"] == ("ok", "git version 9", "")
-    assert rows["go"] == ("ok", "go version 9", "")
+    assert rows["go"] == ("ok", f"1.27, {bin / 'go'}", "")
+    program(bin / "go", "echo go1.25.9")
+    assert examined(tmp_path, part="installed")[1]["go"] == (
+        "missing",
+        f"1.25.9, {bin / 'go'}; 1.26 is the oldest that serves, for services in Go",
+        "see https://go.dev/doc/install",
+    )
+    program(bin / "go", "exit 3")
+    assert examined(tmp_path, part="installed")[1]["go"][1] == "not found; for services in Go"
     # What is there and does not run is as good as missing.
     (bin / "git").write_text("#!/bin/sh\nexit 3\n")
     assert examined(tmp_path, part="installed")[1]["git"][0] == "wrong"
+
+
+def program(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
 
 
 def test_a_redis_that_cannot_be_found_is_wrong(
@@ -337,6 +365,166 @@ def test_the_contract_is_compared_with_the_code_and_with_what_was_released(shipm
         "factfold sync",
     )
     assert rows["released contract"][::2] == ("wrong", "factfold contract check")
+
+
+# One in Go.
+
+
+@pytest.fixture(scope="module")
+def made_in_go(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made_in_go")
+    command = [*FACTFOLD, "new", "orders", "--language", "go", "--no-input"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    git(folder / "orders", "init", "-q")
+    git(folder / "orders", "add", "-A")
+    git(folder / "orders", "commit", "-qm", "made")
+    return folder / "orders"
+
+
+@pytest.fixture
+def in_go(made_in_go: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made_in_go, tmp_path / "orders")
+
+
+def asked_for(root: Path) -> str:
+    (line,) = (line for line in (root / "go.mod").read_text().splitlines() if line[:3] == "go ")
+    return line.removeprefix("go ")
+
+
+def test_a_fresh_repository_in_go_needs_only_its_stubs(in_go: Path) -> None:
+    rows = repository(in_go / "internal")
+    rows.pop("go")  # this machine's
+    owned, modules = rows.pop("owned files"), rows.pop("modules")
+    assert (owned[0], modules[0]) == ("ok", "ok")
+    assert modules[1].startswith("go.sum has the sums of all ")
+    assert rows == {
+        "factfold": ("ok", "made by factfold 0.1.0", ""),
+        "stubs": ("missing", "there is no gen/; a build makes it", "go generate ./..."),
+        "code": ("ok", "Nothing to write.", ""),
+        "released contract": (
+            "ok",
+            "Nothing is released yet: `factfold contract release` freezes the contract",
+            "",
+        ),
+    }
+
+
+def test_the_go_that_is_there_is_compared_with_go_mod(
+    in_go: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bin := tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(bin))
+    monkeypatch.delenv("GOTOOLCHAIN", raising=False)
+    asked = asked_for(in_go)
+    install = "see https://go.dev/doc/install"
+    assert repository(in_go)["go"] == (
+        "wrong", f"not found, and go.mod asks for {asked}", install
+    )  # fmt: skip
+    program(bin / "dnf", "")
+    assert repository(in_go)["go"][2] == "sudo dnf install golang"
+    minor = asked.rpartition(".")[0]
+
+    def with_go(version: str, toolchain: str) -> Row:
+        script = f'[ "$2" = GOTOOLCHAIN ] && echo {toolchain} || echo go{version}'
+        program(bin / "go", script)
+        return repository(in_go)["go"]
+
+    assert with_go("1.99.0", "local") == ("ok", f"1.99.0; go.mod asks for {asked}", "")
+    assert with_go(asked, "local") == ("ok", f"{asked}; go.mod asks for {asked}", "")
+    for toolchain in ("auto", "local+auto", "go1.99.0"):
+        found = f"{minor}.0 fetches {asked} for go.mod"
+        assert with_go(f"{minor}.0", toolchain) == ("ok", found, "")
+    for toolchain in ("local", "path", "go1.20+path"):
+        found = f"{minor}.0 may not fetch {asked}, which go.mod asks for"
+        assert with_go(f"{minor}.0", toolchain) == (
+            "wrong", found, "go env -w GOTOOLCHAIN=auto"
+        )  # fmt: skip
+    monkeypatch.setenv("GOTOOLCHAIN", "local")
+    assert with_go(f"{minor}.0", "local")[2] == "export GOTOOLCHAIN=auto"
+    found = f"1.25.9 is older than {asked}, which go.mod asks for"
+    assert with_go("1.25.9", "auto") == ("wrong", found, install)
+    (in_go / "go.mod").unlink()
+    assert repository(in_go)["go"] == (
+        "wrong", "go.mod says no version of Go", "take go.mod back from git"
+    )  # fmt: skip
+
+
+def test_modules_are_mended_by_the_command_it_gives(in_go: Path) -> None:
+    mod, sums = in_go / "go.mod", in_go / "go.sum"
+    before = mod.read_text(), sums.read_text()
+    (chassis,) = {
+        line.split()[1]
+        for line in (in_go / "chassis/go.mod").read_text().splitlines()
+        if line.startswith("\tgoogle.golang.org/grpc v")
+    }
+    grpc = f"google.golang.org/grpc {chassis}"
+    mod.write_text(before[0].replace(grpc, "google.golang.org/grpc v1.9.9"))
+    assert repository(in_go)["modules"] == (
+        "wrong",
+        f"chassis/go.mod needs {grpc}, and go.mod has v1.9.9",
+        "go mod tidy",
+    )
+    mod.write_text(before[0].replace(grpc, f"{grpc}-rc.1"))
+    assert repository(in_go)["modules"][0] == "wrong"
+    mod.write_text(before[0] + "\nexclude (\n\tgoogle.golang.org/grpc v1.2.3\n)\n")
+    assert repository(in_go)["modules"][0] == "ok"
+    mod.write_text(before[0])
+    lines = before[1].splitlines(keepends=True)
+    # That of its go.mod alone is not enough.
+    sums.write_text("".join(line for line in lines if not line.startswith(f"{grpc} ")))
+    state, found, mend = repository(in_go)["modules"]
+    assert (state, found, mend) == ("wrong", f"go.sum has no sum of {grpc}", "go mod tidy")
+    sums.unlink()
+    assert repository(in_go)["modules"][1].count("go.sum has no sum of ") == 3
+    go_tools.go()
+    subprocess.run(mend, shell=True, cwd=in_go, check=True, capture_output=True)
+    assert repository(in_go)["modules"][0] == "ok"
+    assert (mod.read_text(), sums.read_text()) == before
+
+
+def test_stubs_of_go_are_compared_with_the_contract(in_go: Path) -> None:
+    go_tools.go()
+    make = "go generate ./..."
+    odd = in_go / "protos/acme/orders/v1/odd-one.proto"
+    odd.write_text(ODD, encoding="utf-8")
+
+    def made() -> Row:
+        subprocess.run(make, shell=True, cwd=in_go, check=True, capture_output=True)
+        return repository(in_go)["stubs"]
+
+    assert made() == ("ok", "gen/ is of this contract", "")
+    contract = in_go / "protos/acme/orders/v1/contract.proto"
+    before = contract.read_text()
+    contract.write_text(before + "\n// A comment changes nothing.\n")
+    assert repository(in_go)["stubs"][0] == "ok"
+    contract.write_text(before + 'message More { string what_ever = 1 [json_name = "it"]; }\n')
+    os.utime(contract, (0, 0))
+    assert repository(in_go)["stubs"] == (
+        "wrong",
+        "gen/ is of another contract: acme/orders/v1/contract.proto",
+        make,
+    )
+    assert made()[0] == "ok"
+    stub = in_go / "gen/acme/orders/v1/contract_grpc.pb.go"
+    stub.unlink()
+    assert repository(in_go)["stubs"][0] == "wrong"
+    assert made()[0] == "ok"
+    stub = in_go / "gen/acme/orders/v1/odd-one.pb.go"
+    stub.write_text(stub.read_text().replace("grüße", "gruss"), encoding="utf-8")
+    assert repository(in_go)["stubs"][1] == (
+        "gen/ is of another contract: acme/orders/v1/odd-one.proto"
+    )
+    contract.write_text("message {")
+    assert repository(in_go)["stubs"][::2] == ("wrong", "mend the contract in protos/")
+
+
+def test_what_factfold_owns_in_go_is_taken_back(in_go: Path) -> None:
+    path = in_go / "cmd/service/main.go"
+    path.write_text("package main\n")
+    state, found, mend = repository(in_go)["owned files"]
+    assert (state, found) == ("wrong", "changed: cmd/service/main.go")
+    subprocess.run(mend, shell=True, cwd=in_go, check=True, capture_output=True)
+    assert repository(in_go)["owned files"][0] == "ok"
 
 
 # The log.

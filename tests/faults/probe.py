@@ -121,7 +121,7 @@ def _table(language: str) -> dict[str, Any]:
 
 
 def _filled(text: str, root: Path) -> str:
-    return text.format(python=sys.executable, root=root)
+    return text.format(clone=ROOT, python=sys.executable, root=root)
 
 
 def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:

@@ -60,12 +60,16 @@ class User:
         )
 
     def cookiecutter(
-        self, *arguments: str, at: Path | None = None, clone: Path = ROOT
+        self,
+        *arguments: str,
+        at: Path | None = None,
+        clone: Path = ROOT,
+        language: str = "python",
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [
                 *(sys.executable, "-m", "cookiecutter", clone),
-                *("--no-input", "--directory", "template/python", *arguments),
+                *("--no-input", "--directory", f"template/{language}", *arguments),
             ],
             cwd=at or self.here,
             env=self.environment(),

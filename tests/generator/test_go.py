@@ -1,14 +1,10 @@
-"""A language that has a template and is not offered yet: rendered, and never taken for Python."""
+"""What the generator does for Go as for Python, and never takes for Python."""
 
 import json
 
 import pytest
 
 from .conftest import User
-
-NOT_PYTHON = (
-    "factfold: orders is written in Go, and this writes code in Python only; write it by hand"
-)
 
 
 @pytest.fixture
@@ -25,7 +21,7 @@ def test_go_is_rendered_and_says_what_comes_next(user: User) -> None:
     assert following == [
         "  cd orders",
         "  go generate ./... && go test ./...",
-        "  go generate ./... && go run factfold/chassis/testing/run ./cmd/service",
+        "  factfold up",
     ]
 
 
@@ -35,22 +31,8 @@ def test_what_is_rendered_has_no_tags_left(orders: User) -> None:
             assert "cookiecutter" not in path.read_text("utf-8"), path
 
 
-def test_help_does_not_offer_it(user: User) -> None:
-    assert "--language [python] " in user.factfold("new", "--help").stdout
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("add", "view", "totals"),
-    ],
-    ids=" ".join,
-)
-def test_what_writes_python_refuses_in_one_line(orders: User, words: tuple[str, ...]) -> None:
-    assert orders.factfold("new", "other", "--no-input").returncode == 0
-    refused = orders.factfold(*words, at=orders.here / "orders")
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == f"{NOT_PYTHON}\n"
+def test_help_offers_it(user: User) -> None:
+    assert "--language [python|go] " in user.factfold("new", "--help").stdout
 
 
 def test_a_new_one_that_subscribes_folds_and_answers(user: User) -> None:
@@ -79,12 +61,12 @@ def test_a_subscription_says_how_stubs_are_made(orders: User) -> None:
     assert added.stdout.endswith("\nNext:\n  go generate ./...\n")
 
 
-def test_doctor_says_nothing_of_python(orders: User) -> None:
+def test_doctor_looks_at_what_go_needs(orders: User) -> None:
     done = orders.factfold("doctor", "--json", at=orders.here / "orders")
     found = json.loads(done.stdout)["findings"]
     names = {each["name"] for each in found if each["part"] == "repository"}
-    assert {"factfold", "owned files", "code"} <= names
-    assert not names & {".venv", "stubs"}
+    assert {"factfold", "owned files", "go", "modules", "stubs", "code"} <= names
+    assert ".venv" not in names
 
 
 def test_its_contract_is_released_and_kept_to(orders: User) -> None:

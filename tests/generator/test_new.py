@@ -51,7 +51,7 @@ def test_every_flag_is_an_answer(user: User) -> None:
     description = 'Ships "things", 100 % <fast> & \\n {{ 7*7 }} {% raw %} {# x #} Größe 🚚'
     made = user.factfold(
         *("new", "Shipments", "--aggregate", "Parcel", "--organisation", "com.example"),
-        *("--description", description),
+        *("--description", description, "--language", "python"),
     )
     assert (made.returncode, made.stderr) == (0, "")
     manifest = json.loads((user.here / "shipments/.factfold/manifest.json").read_text("utf-8"))
@@ -68,11 +68,14 @@ def test_every_flag_is_an_answer(user: User) -> None:
 
 def test_questions_are_asked_until_the_answer_is_valid(user: User) -> None:
     (user.here / "taken").mkdir()
-    answers = ["../x", "taken", "orders", "A", "acme", "order", "Order", "Keeps orders."]
+    answers = ["cobol", "go"]
+    answers += ["../x", "taken", "orders", "A", "acme", "order", "Order", "Keeps orders."]
     made = user.factfold("new", answers="\n".join(answers) + "\n")
     assert made.returncode == 0
-    assert made.stderr.count("Error: ") == 4
+    assert made.stderr.startswith("Language (python, go) [python]: ")
+    assert made.stderr.count("Error: ") == 5
     for line in (
+        "'cobol' is not one of 'python', 'go'.",
         f"the service name '../x' does not start with a letter; {USE_NAME}",
         "'taken' exists and stays as it is; choose another name or another --output",
         "the organisation 'A' is no root of a proto package;",
@@ -81,13 +84,15 @@ def test_questions_are_asked_until_the_answer_is_valid(user: User) -> None:
         assert f"Error: {line}" in made.stderr
     manifest = json.loads((user.here / "orders/.factfold/manifest.json").read_text())
     assert manifest["answers"]["description"] == "Keeps orders."
+    assert manifest["language"] == "go"
 
 
-def test_an_input_that_ends_is_named(user: User) -> None:
-    made = user.factfold("new", "orders", "--organisation", "acme")
+@pytest.mark.parametrize(("answers", "question"), [("", "language"), ("\n", "aggregate")])
+def test_an_input_that_ends_is_named(user: User, answers: str, question: str) -> None:
+    made = user.factfold("new", "orders", "--organisation", "acme", answers=answers)
     assert made.returncode == 2
     assert made.stderr.splitlines()[-1] == (
-        "factfold: the input ends before the aggregate; or use --no-input"
+        f"factfold: the input ends before the {question}; or use --no-input"
     )
     assert tree(user.here) == {}
 
@@ -124,7 +129,8 @@ def test_an_input_that_ends_is_named(user: User) -> None:
         ),
         (
             ["orders", "--language", "cobol"],
-            "Invalid value for '--language': 'cobol' is not 'python'; see factfold new --help",
+            "Invalid value for '--language': 'cobol' is not one of 'python', 'go'; see factfold new"
+            " --help",
         ),
         (
             ["orders", "--subscribe", "."],
@@ -259,4 +265,4 @@ def test_a_template_that_does_not_say_what_comes_next_is_named(
     if page is not None:
         (tmp_path / "README.md").write_text(page)
     with pytest.raises(Failed, match=r"^the template of Rust has no README\.md with two sh blocks"):
-        new._commands(tmp_path)
+        new._tests(tmp_path)

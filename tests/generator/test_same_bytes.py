@@ -1,12 +1,16 @@
 """Plain cookiecutter and `factfold new` give the same repository, whatever lies in the template."""
 
 import json
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from .conftest import User, tree
+from factfold_cli.templates import languages
+
+from .conftest import ROOT, User, tree
 
 NAMES = {
     "Stock Keeper": "stock-keeper",
@@ -19,13 +23,14 @@ NAMES = {
 }
 
 
+@pytest.mark.parametrize("language", languages())
 @pytest.mark.parametrize("name", NAMES)
-def test_both_ways_give_the_same_bytes_and_modes(user: User, name: str) -> None:
+def test_both_ways_give_the_same_bytes_and_modes(user: User, name: str, language: str) -> None:
     (user.here / "one").mkdir()
     (user.here / "two").mkdir()
-    plain = user.cookiecutter(f"service_name={name}", at=user.here / "one")
+    plain = user.cookiecutter(f"service_name={name}", at=user.here / "one", language=language)
     assert (plain.returncode, plain.stderr) == (0, "")
-    ours = user.factfold("new", name, "--language", "python", "--no-input", at=user.here / "two")
+    ours = user.factfold("new", name, "--language", language, "--no-input", at=user.here / "two")
     assert (ours.returncode, ours.stderr) == (0, "")
     made = tree(user.here / "one" / NAMES[name])
     assert made == tree(user.here / "two" / NAMES[name])
@@ -42,7 +47,7 @@ def test_every_answer_gives_the_same_bytes(user: User) -> None:
     extra = [f"{key}={value}" for key, value in answers.items()]
     assert user.cookiecutter("service_name=b", *extra, at=user.here / "one").returncode == 0
     flags = [word for key, value in answers.items() for word in (f"--{key}", value)]
-    assert user.factfold("new", "b", *flags).returncode == 0
+    assert user.factfold("new", "b", "--language", "python", *flags).returncode == 0
     assert tree(user.here / "one/b") == tree(user.here / "b")
 
 
@@ -209,9 +214,33 @@ def test_the_hook_checks_every_answer(user: User, answer: str, line: str) -> Non
     assert list(tree(user.here)) == ["below"]
 
 
-def test_plain_cookiecutter_offers_the_languages(user: User) -> None:
-    listed = json.loads((Path(__file__).parents[2] / "cookiecutter.json").read_text())
-    assert {each["path"] for each in listed["templates"].values()} == {"./template/python"}
+@pytest.mark.parametrize(
+    ("arguments", "answers", "language"),
+    [
+        (["--no-input"], "", "python"),
+        ([], "\n" * 6, "python"),
+        ([], "1\n" + "\n" * 5, "python"),
+        ([], "2\n" + "\n" * 5, "go"),
+    ],
+)
+def test_plain_cookiecutter_offers_the_languages(
+    user: User, arguments: list[str], answers: str, language: str
+) -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "cookiecutter", ROOT, *arguments],
+        cwd=user.here,
+        env=user.environment(),
+        input=answers,
+        capture_output=True,
+        text=True,
+    )
+    assert (made.returncode, made.stderr) == (0, "")
+    if not arguments:
+        assert "  1 - Python (a gRPC service on grpc.aio)" in made.stdout
+        assert "  2 - Go (a gRPC service on grpc-go)" in made.stdout
+    ours = user.factfold("new", "orders", "--language", language, "--no-input", "--output", "ours")
+    assert ours.returncode == 0
+    assert tree(user.here / "orders") == tree(user.here / "ours/orders")
 
 
 def _make(user: User, clone: Path, way: str, at: Path) -> None:

@@ -6,19 +6,17 @@ from typing import Any
 
 from factfold_cli.declared import Declared, Rpc, Stream
 from factfold_cli.errors import Refused
-from factfold_cli.languages import go_app, go_names
-from factfold_cli.languages.go_code import GoCode
-from factfold_cli.languages.protocol import NewFold, NewReaction
+from factfold_cli.languages import go_app, go_names, go_values, go_views
+from factfold_cli.languages.go_code import GoCode, code_of
+from factfold_cli.languages.go_imports import Imports
+from factfold_cli.languages.go_values import literal
+from factfold_cli.languages.protocol import NewFold, NewReaction, NewView
 from factfold_cli.parts import rendered
-from factfold_cli.render import variables
 from factfold_cli.repository import Repository
-from factfold_cli.samples import sample, shared
 
 _HANDLERS, _FOLDS, _REACTIONS = "internal/handlers", "internal/folds", "internal/reactions"
 # The types of FieldDescriptorProto that a version may have: Go's are uint64 alone.
 _UINT64 = 4
-# Examples of Python that Go writes in another way.
-_VALUES = {"True": "true", "1.0": "1", 'b"1"': '[]byte("1")'}
 
 
 class Go:
@@ -66,7 +64,7 @@ class Go:
         return self.shown_kind(kind)
 
     def unwired(self, repository: Repository) -> Iterator[str]:
-        known, code = repository.known, _code(repository)
+        known, code = repository.known, code_of(repository)
         for path in known.own:
             if path not in known.streams and not known.files[path].service:
                 continue
@@ -78,11 +76,11 @@ class Go:
                 )
 
     def handler_paths(self, rpc: str) -> tuple[str, str]:
-        path = f"{_HANDLERS}/{_file(go_names.camel(rpc))}"
+        path = f"{_HANDLERS}/{go_names.file_name(go_names.camel(rpc))}"
         return f"{path}.go", f"{path}_test.go"
 
     def no_handler(self, repository: Repository, rpc: Rpc) -> str:
-        if _code(repository).server(go_names.camel(rpc.service)):
+        if code_of(repository).server(go_names.camel(rpc.service)):
             return ""
         return (
             f"no struct in {_HANDLERS} embeds Unsafe{go_names.camel(rpc.service)}Server of its"
@@ -93,16 +91,16 @@ class Go:
         return f"its method {go_names.camel(rpc.name)}"
 
     def handler(self, repository: Repository, rpc: Rpc, kind: str) -> dict[str, bytes]:
-        known, imports = repository.known, _Imports(repository)
-        tested = _Imports(repository)
+        known, imports = repository.known, Imports(repository)
+        tested = Imports(repository)
         request, response = known.messages[rpc.request][1], known.messages[rpc.response][1]
         first = next(
             ((stream, event) for stream in repository.own_streams for event in stream.events), None
         )
         acts = kind != "command" or any(field.name == "expected_version" for field in request.field)
         given = first if acts else None
-        asked = _sample(known, rpc.request, {"after": '""', "page_token": '""'})
-        answered = _sample(
+        asked = go_values.sample(known, rpc.request, {"after": '""', "page_token": '""'})
+        answered = go_values.sample(
             known,
             rpc.response,
             {"next_page_token": '""', "position": "answer.GetPosition()"},
@@ -112,16 +110,16 @@ class Go:
         package = go_names.import_path(known, rpc.file)
         name, service = go_names.camel(rpc.name), go_names.camel(rpc.service)
         context = {
-            "answered": f"{tested.type_of(rpc.response)}{{{_literal(answered, names[1])}}}",
-            "asked": f"{tested.type_of(rpc.request)}{{{_literal(asked, names[0])}}}",
+            "answered": f"{tested.type_of(rpc.response)}{{{literal(answered, names[1])}}}",
+            "asked": f"{tested.type_of(rpc.request)}{{{literal(asked, names[0])}}}",
             "chassis": given is not None and given[0].versioned,
             "client": f"{tested.package(package)}.New{service}Client",
             "facts": 2 if given else 1,
-            "file": _file(name),
+            "file": go_names.file_name(name),
             "given": _published(known, *given, tested) if given else "",
             "method": name,
             "name": rpc.name,
-            "receiver": _code(repository).server(service),
+            "receiver": code_of(repository).server(service),
             "request": imports.type_of(rpc.request),
             "response": imports.type_of(rpc.response),
         }
@@ -130,14 +128,14 @@ class Go:
         return rendered("go", f"handler/{kind}", {"rpc": context})
 
     def fold_paths(self, event: str) -> tuple[str, str]:
-        path = f"{_FOLDS}/{_file(go_names.camel(event))}"
+        path = f"{_FOLDS}/{go_names.file_name(go_names.camel(event))}"
         return f"{path}.go", f"{path}_test.go"
 
     def no_fold(self, repository: Repository, fold: NewFold) -> str:
         if not repository.message(fold.row):
             return f"it cannot be told what the rows of {fold.table} are"
         name = go_names.camel(fold.name)
-        if found := _code(repository).declaring(f"service/{_FOLDS}", name):
+        if found := code_of(repository).declaring(f"service/{_FOLDS}", name):
             return f"{found} has a {name} that is no fold of it in {go_app.PATH}"
         path = repository.root / go_app.PATH
         if not path.is_file():
@@ -145,7 +143,7 @@ class Go:
         return go_app.App(path.read_bytes().decode()).problem
 
     def fold(self, repository: Repository, fold: NewFold) -> dict[str, bytes]:
-        known, imports = repository.known, _Imports(repository)
+        known, imports = repository.known, Imports(repository)
         row = repository.message(fold.row)
         message = known.messages[row][1]
         event, first = known.messages[fold.event][1], known.messages[fold.first][1]
@@ -155,14 +153,14 @@ class Go:
             if fold.stream.versioned and (field.name, field.type) == ("version", _UINT64)
         }
         names = go_names.fields(message)
-        before = _shared(known, row, first) | dict.fromkeys(version, "1")
-        expected = _shared(known, row, event, first) | dict.fromkeys(version, "2")
-        given = _literal(_sample(known, fold.event), go_names.fields(event))
+        before = go_values.shared(known, row, first) | dict.fromkeys(version, "1")
+        expected = go_values.shared(known, row, event, first) | dict.fromkeys(version, "2")
+        given = literal(go_values.sample(known, fold.event), go_names.fields(event))
         context = {
-            "before": _literal(before, names),
+            "before": literal(before, names),
             "event": imports.type_of(fold.event),
-            "expected": _literal(expected, names),
-            "file": _file(go_names.camel(fold.name)),
+            "expected": literal(expected, names),
+            "file": go_names.file_name(go_names.camel(fold.name)),
             "function": go_names.camel(fold.name),
             "given": given,
             "imports": imports.lines(),
@@ -173,20 +171,26 @@ class Go:
         context["test_imports"] = imports.lines(f"service/{_FOLDS}")
         return rendered("go", "fold", {"fold": context})
 
+    def view(self, repository: Repository, new: NewView) -> dict[str, bytes]:
+        return go_views.view(repository, new)
+
+    def named_view(self, repository: Repository, new: NewView) -> dict[str, bytes]:
+        return go_views.named(repository, new)
+
     nothing = "nil"
 
     def reaction(self, repository: Repository, new: NewReaction) -> dict[str, bytes]:
-        known, imports = repository.known, _Imports(repository)
-        name, tested = go_names.camel(new.name), _Imports(repository)
-        if found := _code(repository).declaring(f"service/{_REACTIONS}", name):
+        known, imports = repository.known, Imports(repository)
+        name, tested = go_names.camel(new.name), Imports(repository)
+        if found := code_of(repository).declaring(f"service/{_REACTIONS}", name):
             raise Refused(f"{found!r} has a {name} already; choose another name")
         event = known.messages[new.event][1]
-        values = _literal(_sample(known, new.event), go_names.fields(event))
+        values = literal(go_values.sample(known, new.event), go_names.fields(event))
         own = new.stream in repository.own_streams
         context: dict[str, Any] = {
             "event": imports.type_of(new.event),
             "event_name": new.event.rpartition(".")[2],
-            "file": _file(name),
+            "file": go_names.file_name(name),
             "function": name,
             "given": f"{tested.type_of(new.event)}{{{values}}}",
             "imports": imports.lines(),
@@ -197,30 +201,22 @@ class Go:
         if new.appends is not None:
             part = "appending_reaction"
             answer = known.messages[new.appended][1]
-            names, plain = go_names.fields(answer), _plain(known, new.appended)
+            names, plain = go_names.fields(answer), go_values.plain(known, new.appended)
             key = {new.appends.events[new.appended]: "call.NewID()"}
-            same = {
-                each: _VALUES.get(value, value)
-                for each, value in new.taken_over(known).items()
-                if each in plain & _plain(known, new.event)
-            }
+            both = plain & go_values.plain(known, new.event)
+            same = go_values.code(new.taken_over(known), both)
             getters = {each: f"event.Get{go_names.fields(event)[each]}()" for each in same}
             version = ", ExpectedVersion: chassis.At(0)" if new.appends.versioned else ""
             context |= {
-                "answer": f"{tested.type_of(new.appended)}{{{_literal(key | same, names)}}}",
-                "example": f"{tested.type_of(new.appended)}{{{_literal(key | getters, names)}}}",
+                "answer": f"{tested.type_of(new.appended)}{{{literal(key | same, names)}}}",
+                "example": f"{tested.type_of(new.appended)}{{{literal(key | getters, names)}}}",
                 "version": version,
             }
         context["test_imports"] = tested.lines("service/internal/app", f"service/{_REACTIONS}")
         return rendered("go", part, {"reaction": context})
 
     def named(self, repository: Repository, new: NewReaction) -> dict[str, bytes]:
-        path = repository.root / go_app.PATH
-        if not path.is_file():
-            raise Refused(f"there is no {go_app.PATH} to name it in; take it back from git")
-        app = go_app.App(path.read_bytes().decode(), "Reaction")
-        if app.problem:
-            raise Refused(f"{app.problem}; write one")
+        app = go_app.read(repository.root, "Reaction")
         app.add_reaction(new.name, f"service/{_REACTIONS}.{go_names.camel(new.name)}")
         return {go_app.PATH: app.text.encode()}
 
@@ -233,80 +229,8 @@ class Go:
         return {go_app.PATH: app.text.encode()}
 
 
-class _Imports:
-    """The stubs that a new file imports, and their names there."""
-
-    def __init__(self, repository: Repository) -> None:
-        self._known = repository.known
-        answers = repository.manifest["answers"]
-        path = variables("go", answers)["__package_path"]
-        self._names = {f"{go_names.STUBS}/{path}": "contract"}
-        self._used: set[str] = set()
-
-    def package(self, path: str) -> str:
-        """The name of the package at an import path, which is imported from now on."""
-        self._used.add(path)
-        if path not in self._names:
-            name = go_names.package_name(path)
-            while name in self._names.values():
-                name += "_"
-            self._names[path] = name
-        return self._names[path]
-
-    def type_of(self, message: str) -> str:
-        path = go_names.import_path(self._known, self._known.messages[message][0])
-        return f"{self.package(path)}.{go_names.type_name(self._known, message)}"
-
-    def lines(self, *others: str) -> dict[str, str]:
-        """The lines of import blocks: of "ours" and of "google", where `others` are ours too."""
-        specs = {path: f'\t{self._names[path]} "{path}"\n' for path in self._used}
-        # goimports leaves out a name that the path ends with.
-        google = {path: f'\t"{path}"\n' for path in specs if not path.startswith("service/")}
-        ours = {path: spec for path, spec in specs.items() if path not in google}
-        ours |= {path: f'\t"{path}"\n' for path in others}
-        return {
-            "google": "".join(spec for _, spec in sorted(google.items())),
-            "ours": "".join(spec for _, spec in sorted(ours.items())),
-        }
-
-
-def _published(known: Declared, stream: Stream, event: str, imports: _Imports) -> str:
+def _published(known: Declared, stream: Stream, event: str, imports: Imports) -> str:
     """Code that puts an event into the log."""
-    values = _literal(_sample(known, event), go_names.fields(known.messages[event][1]))
+    values = literal(go_values.sample(known, event), go_names.fields(known.messages[event][1]))
     version = "chassis.At(0)" if stream.versioned else "nil"
     return f"\trunning.Publish(t.Context(), &{imports.type_of(event)}{{{values}}}, {version})\n"
-
-
-def _code(repository: Repository) -> GoCode:
-    code = repository.code
-    assert isinstance(code, GoCode)
-    return code
-
-
-def _file(name: str) -> str:
-    return name.replace("_", "").lower()
-
-
-def _plain(known: Declared, message: str) -> set[str]:
-    """The fields whose value is written as it is: no pointer, no wrapper of a oneof."""
-    path, descriptor = known.messages[message]
-    if known.files[path].syntax != "proto3":
-        return set()
-    return {field.name for field in descriptor.field if not field.HasField("oneof_index")}
-
-
-def _sample(known: Declared, message: str, *values: Mapping[str, str]) -> dict[str, str]:
-    plain = _plain(known, message)
-    found = sample(known.messages[message][1], *values)
-    return {name: _VALUES.get(value, value) for name, value in found.items() if name in plain}
-
-
-def _shared(known: Declared, message: str, *others: Any) -> dict[str, str]:
-    plain = _plain(known, message)
-    found = shared(known.messages[message][1], *others)
-    return {name: _VALUES.get(value, value) for name, value in found.items() if name in plain}
-
-
-def _literal(values: Mapping[str, str], names: Mapping[str, str]) -> str:
-    """The inside of a struct's literal, on one line: gofmt never breaks one."""
-    return ", ".join(f"{names[name]}: {value}" for name, value in values.items())

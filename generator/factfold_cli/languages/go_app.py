@@ -1,9 +1,23 @@
 """Puts lines into internal/app/app.go, where gofmt would have them."""
 
+from pathlib import Path
+
+from factfold_cli.errors import Refused
 from factfold_cli.languages.go_code import CHASSIS
 from factfold_cli.languages.go_source import Source, Token, closing
 
 PATH = "internal/app/app.go"
+
+
+def read(root: Path, kind: str) -> "App":
+    """That of a repository, in which something of a kind can be named; raises Refused if not."""
+    path = root / PATH
+    if not path.is_file():
+        raise Refused(f"there is no {PATH} to name it in; take it back from git")
+    app = App(path.read_bytes().decode(), kind)
+    if app.problem:
+        raise Refused(f"{app.problem}; write one")
+    return app
 
 
 class App:

@@ -12,6 +12,7 @@ from factfold_cli.errors import Failed
 from factfold_cli.languages.go_names import STUBS
 from factfold_cli.languages.go_source import Function, Source, Tokens, closing, inside, signature
 from factfold_cli.languages.protocol import HANDLERS, Part
+from factfold_cli.repository import Repository
 
 CHASSIS = "factfold/chassis"
 _FOLDERS = ("internal", "cmd")
@@ -133,6 +134,12 @@ class GoCode:
             parameters, _ = signature(function, 1)
             return Part(kind, "func", source.path, (_event(source, parameters),), into)
         return Part(kind, name, source.path, ("",), into)
+
+
+def code_of(repository: Repository) -> GoCode:
+    code = repository.code
+    assert isinstance(code, GoCode)
+    return code
 
 
 def _text(value: Tokens) -> str:

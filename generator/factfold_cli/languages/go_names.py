@@ -43,6 +43,11 @@ def _lower(char: str) -> bool:
     return "a" <= char <= "z"
 
 
+def file_name(name: str) -> str:
+    """The file for a name, without its ending: a `_` in it may mean a system to `go build`."""
+    return name.replace("_", "").lower()
+
+
 def import_path(known: Declared, path: str) -> str:
     """The package of the stubs of the file at `path`; "" if it says none."""
     folder = PurePosixPath(path).parent.as_posix()

@@ -52,6 +52,18 @@ class NewFold:
 
 
 @dataclass(frozen=True)
+class NewView:
+    """A view that is to be written: a table of messages `row`, a full name, and folds into it.
+
+    `events` are what is folded, full names too, each with its stream.
+    """
+
+    name: str
+    row: str
+    events: Sequence[tuple["Stream", str]]
+
+
+@dataclass(frozen=True)
 class NewReaction:
     """A reaction that is to be written: to `event` of `stream`.
 
@@ -149,6 +161,12 @@ class Language(Protocol):
 
     def fold(self, repository: "Repository", fold: NewFold) -> dict[str, bytes]:
         """A fold to start from, and behind it a test that fails."""
+
+    def view(self, repository: "Repository", new: NewView) -> dict[str, bytes]:
+        """A table, and for each event a fold with its test; raises Refused."""
+
+    def named_view(self, repository: "Repository", new: NewView) -> dict[str, bytes]:
+        """The team's files in which its folds have to be named, with them; raises Refused."""
 
     @property
     def nothing(self) -> str:

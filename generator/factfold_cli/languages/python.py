@@ -8,8 +8,8 @@ from typing import Any
 from factfold_cli.code import Code
 from factfold_cli.contract import stubs
 from factfold_cli.declared import Declared, Rpc
-from factfold_cli.languages.protocol import NewFold, NewReaction
-from factfold_cli.languages.python_parts import reaction
+from factfold_cli.languages.protocol import NewFold, NewReaction, NewView
+from factfold_cli.languages.python_parts import reaction, view
 from factfold_cli.languages.python_wiring import aliases, wiring
 from factfold_cli.names import snake
 from factfold_cli.parts import rendered
@@ -142,6 +142,12 @@ class Python:
             "view": "".join(f"{line}\n" for line in sorted(lines)),
         }
         return rendered("python", "fold", {"fold": context})
+
+    def view(self, repository: Repository, new: NewView) -> dict[str, bytes]:
+        return view(repository, new)
+
+    def named_view(self, repository: Repository, new: NewView) -> dict[str, bytes]:
+        return {}
 
     nothing = "None"
 

@@ -7,7 +7,7 @@ from factfold_cli.code import Code
 from factfold_cli.contract import stubs
 from factfold_cli.declared import Stream
 from factfold_cli.errors import Refused
-from factfold_cli.languages.protocol import NewReaction
+from factfold_cli.languages.protocol import NewReaction, NewView
 from factfold_cli.names import snake
 from factfold_cli.parts import rendered
 from factfold_cli.repository import Repository
@@ -38,28 +38,33 @@ def reaction(repository: Repository, new: NewReaction) -> dict[str, bytes]:
     return rendered("python", "appending_reaction", {"appending_reaction": context})
 
 
-def view_fold(
-    repository: Repository, view: str, row: str, stream: Stream, event: str
+def view(repository: Repository, new: NewView) -> dict[str, bytes]:
+    """The files of a table and of the folds into it."""
+    row = repository.known.python_name(new.row)
+    files = rendered("python", "view", {"view": {"name": new.name, "row": row}})
+    for stream, event in new.events:
+        context = _view_fold(repository, new, row, stream, event)
+        files |= rendered("python", "view_fold", {"view_fold": context})
+    return files
+
+
+def _view_fold(
+    repository: Repository, new: NewView, row: str, stream: Stream, event: str
 ) -> dict[str, Any]:
     messages = repository.known.messages
-    (message,) = (
-        each
-        for path in repository.known.own
-        for each in repository.known.files[path].message_type
-        if each.name == row
-    )
-    same = shared(message, messages[event][1])
-    name = f"{snake(event.rpartition('.')[2])}_into_{view}"
+    same = shared(messages[new.row][1], messages[event][1])
+    name = f"{snake(event.rpartition('.')[2])}_into_{new.name}"
     return _answered(repository, stream, event) | {
         "expected": arguments(same, 4),
         "given": arguments(_given(repository, stream, event), 8),
         "imports": _imports(
-            _module(repository, event) | {_CONTRACT: "contract", f"service.views.{view}": "view"}
+            _module(repository, event)
+            | {_CONTRACT: "contract", f"service.views.{new.name}": "view"}
         ),
         "name": name,
         "row": row,
         "taken_over": "".join(_assigned(f"row.{each}", f"event.{each}") for each in same),
-        "view": view,
+        "view": new.name,
     }
 
 

@@ -48,9 +48,9 @@ def copies() -> Iterator[tuple[Path, Path]]:
     tls = COMMON / "redis_tls.py"
     yield tls, ROOT / "generator" / "factfold_cli" / tls.name
     yield tls, CHASSIS / "src" / "factfold_chassis" / "log" / tls.name
-    # What a service may be called does not depend on its language.
-    hook = Path("hooks", "pre_gen_project.py")
-    yield ROOT / "template" / "python" / hook, ROOT / "template" / "go" / hook
+    for name in ("pre_gen_project.py", "post_gen_project.py"):
+        hook = Path("hooks", name)
+        yield ROOT / "template" / "python" / hook, ROOT / "template" / "go" / hook
     for chassis in (CHASSIS, GO_CHASSIS):
         for page in ("protocol.md", "wire-format.md"):
             yield ROOT / "docs" / page, chassis / "docs" / page

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ import click
 
 from factfold_cli import manifest as manifests
 from factfold_cli.errors import Failed, Refused
+from factfold_cli.hooks import hook
 from factfold_cli.names import ANSWERS, problem, slug
 from factfold_cli.render import beside, exists, move, render, variables
 from factfold_cli.subscription import subscribe
@@ -169,20 +169,15 @@ def _report(made: Path, target: Path, dry_run: bool) -> dict[str, Any]:
 
 
 def _tests(made: Path) -> str:
-    """What tests the service: the second sh block of its README, one line. The first one runs it.
-
-    Raises Failed if the template has no such blocks.
-    """
-    page = made / "README.md"
-    text = page.read_text("utf-8") if page.is_file() else ""
-    blocks = re.findall(r"^```sh\n(.*?)\n```$", text, re.M | re.S)
-    if len(blocks) < 2:
-        language = manifests.written(made)["language"]
+    """What tests the service, one line. Raises Failed if its README does not say so."""
+    language = manifests.written(made)["language"]
+    found: list[str] = hook(language, "post_gen_project").commands(made)
+    if len(found) < 2:
         raise Failed(
             f"the template of {title(language)} has no README.md with two sh blocks: the first one"
             " runs the service, the second one tests it"
         )
-    return str(blocks[1])
+    return found[1]
 
 
 def _said(report: Mapping[str, Any]) -> str:

@@ -65,7 +65,7 @@ def render(language: str, answers: Mapping[str, str], work: Path) -> Path:
             # than rendering.
             made = generate_files(
                 str(template(language)),
-                {"cookiecutter": dict(variables(language, answers))},
+                {"cookiecutter": {**variables(language, answers), "_by_factfold": True}},
                 output_dir=str(work / "made"),
             )
     except (CookiecutterException, TemplateError) as error:

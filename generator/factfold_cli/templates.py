@@ -41,5 +41,10 @@ def template(language: str) -> Path:
 
 def questions(language: str) -> dict[str, str]:
     """What cookiecutter asks for each variable of the template of `language`."""
-    listed = json.loads((template(language) / "cookiecutter.json").read_text(encoding="utf-8"))
-    return dict(listed["__prompts__"])
+    return dict(variable(language, "__prompts__"))
+
+
+def variable(language: str, name: str) -> Any:
+    """One variable of the template of `language`, as its cookiecutter.json has it."""
+    text = (template(language) / "cookiecutter.json").read_text(encoding="utf-8")
+    return json.loads(text)[name]

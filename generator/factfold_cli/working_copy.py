@@ -9,8 +9,8 @@ from pathlib import Path
 
 from factfold_cli import manifest as manifests
 from factfold_cli.errors import Failed, Refused
-from factfold_cli.hooks import hook
 from factfold_cli.placing import place
+from factfold_cli.templates import variable
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def working_copy(root: Path) -> Iterator[WorkingCopy]:
     """
     manifest = manifests.read(root)
     known = {Path(path).parts[0] for path in (*manifest["files"], str(manifests.PATH))}
-    caches = hook(manifest["language"], "post_gen_project").CACHES
+    caches = variable(manifest["language"], "_caches")
     with tempfile.TemporaryDirectory(prefix="factfold-") as work:
         folder = Path(work).resolve() / root.resolve().name
         folder.mkdir()

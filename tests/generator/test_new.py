@@ -261,8 +261,8 @@ def test_a_template_that_does_not_say_what_comes_next_is_named(
     tmp_path: Path, page: str | None
 ) -> None:
     (tmp_path / ".factfold").mkdir()
-    (tmp_path / ".factfold/manifest.json").write_text('{"language": "rust"}')
+    (tmp_path / ".factfold/manifest.json").write_text('{"language": "go"}')
     if page is not None:
         (tmp_path / "README.md").write_text(page)
-    with pytest.raises(Failed, match=r"^the template of Rust has no README\.md with two sh blocks"):
+    with pytest.raises(Failed, match=r"^the template of Go has no README\.md with two sh blocks"):
         new._tests(tmp_path)

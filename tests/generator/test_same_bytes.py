@@ -37,6 +37,20 @@ def test_both_ways_give_the_same_bytes_and_modes(user: User, name: str, language
     assert ".factfold/manifest.json" in made
 
 
+@pytest.mark.parametrize("language", languages())
+def test_plain_cookiecutter_says_what_comes_next_as_the_readme_does(
+    user: User, language: str
+) -> None:
+    made = user.cookiecutter("service_name=orders", language=language)
+    assert (made.returncode, made.stderr) == (0, "")
+    first, *following = made.stdout.splitlines()
+    assert first == "Made orders. Next:"
+    assert following[0] == "  cd orders"
+    readme = (user.here / "orders/README.md").read_text("utf-8")
+    run, test = (block.split("\n")[1] for block in readme.split("```sh")[1:3])
+    assert following[1:] == [f"  {test}", f"  {run}"]
+
+
 def test_every_answer_gives_the_same_bytes(user: User) -> None:
     answers = {
         "organisation": "com.example",

@@ -6,9 +6,10 @@ Standard library only, because plain cookiecutter runs it with whatever Python i
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -17,27 +18,21 @@ from urllib.parse import unquote
 MANIFEST = Path(".factfold/manifest.json")
 BASE = Path(".factfold/base")
 
-# What checks leave behind in a template that they ran in. Files and whole folders.
-CACHES = (
-    "*.pyc",
-    ".coverage",
-    ".DS_Store",
-    "__pycache__",
-    ".*_cache",
-    "*.egg-info",
-    ".gen-*",
-    ".redis",
-    ".tox",
-    ".venv",
-)
-PRODUCTS = ("gen", "build", "dist", "chassis/build", "chassis/dist")
 
-
-def clean(root: Path) -> None:
+def clean(root: Path, caches: Sequence[str], products: Sequence[str]) -> None:
     """Removes caches and build products below `root`, and sets the file modes that git keeps.
 
-    A template may come from a clone or from an installed package, with other modes in each.
+    A template may come from a clone or from an installed package, with other modes in each, and
+    checks may have run in it.
+
+    Args:
+        caches: patterns of names of files and whole folders.
+        products: paths of folders.
     """
+
+    def cached(name: str) -> bool:
+        return any(fnmatch(name, pattern) for pattern in caches)
+
     umask = os.umask(0)
     os.umask(umask)
     for folder, folders, files in os.walk(root):
@@ -46,13 +41,13 @@ def clean(root: Path) -> None:
             if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
                 usual = 0o777 if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0o666
                 path.chmod(stat.S_IMODE(mode) & ~0o777 | usual & ~umask)
-    for name in PRODUCTS:
+    for name in products:
         shutil.rmtree(root / name, ignore_errors=True)
     for folder, folders, files in os.walk(root, topdown=False):
-        for name in filter(_is_cache, files):
+        for name in filter(cached, files):
             Path(folder, name).unlink()
         for path in (Path(folder, name) for name in folders):
-            if _is_cache(path.name) or not any(path.iterdir()):
+            if cached(path.name) or not any(path.iterdir()):
                 shutil.rmtree(path)
 
 
@@ -90,7 +85,7 @@ def write_manifest(root: Path, manifest: Mapping[str, Any]) -> None:
 
 def finish(root: Path, context: Mapping[str, Any]) -> None:
     """Cleans what was rendered to `root`, writes its manifest and keeps its merge base."""
-    clean(root)
+    clean(root, context["_caches"], context["_products"])
     zones = {path: zone_of(path, context["_zones"]) for path in files_of(root)}
     for path, zone in zones.items():
         if zone == "shared":
@@ -111,10 +106,20 @@ def finish(root: Path, context: Mapping[str, Any]) -> None:
     )
 
 
-def _is_cache(name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in CACHES)
+def commands(root: Path) -> list[str]:
+    """What runs the service and what tests it: the first two sh blocks of its README, a line each.
+
+    Fewer if it has no such blocks.
+    """
+    page = root / "README.md"
+    text = page.read_text("utf-8") if page.is_file() else ""
+    return re.findall(r"^```sh\n(.*?)\n```$", text, re.M | re.S)[:2]
 
 
 if __name__ == "__main__":
     # Percent-encoded, so that an answer can be nothing but the inside of a string here.
-    finish(Path.cwd(), json.loads(unquote("{{ cookiecutter | tojson | urlencode }}")))
+    given = json.loads(unquote("{{ cookiecutter | tojson | urlencode }}"))
+    finish(Path.cwd(), given)
+    if not given.get("_by_factfold"):
+        name = Path.cwd().name
+        print(f"Made {name}. Next:", f"cd {name}", *reversed(commands(Path.cwd())), sep="\n  ")

@@ -195,6 +195,6 @@ func signalName(received os.Signal) string {
 
 func endByForce() {
 	slog.Error("hangs, and is ended by force; where each thread is:", "logger", logger)
-	pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+	_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
 	os.Exit(1)
 }

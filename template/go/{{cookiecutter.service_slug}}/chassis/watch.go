@@ -67,7 +67,7 @@ func (w *Watch) ChangesIn(ctx context.Context, stream, after string) iter.Seq2[C
 	}
 	return func(yield func(Change, error) bool) {
 		follow := &following{watch: w, core: w.core, stream: declared, yield: yield}
-		if err := follow.run(ctx, after); err != nil && err != errEnough {
+		if err := follow.run(ctx, after); err != nil && !errors.Is(err, errEnough) {
 			yield(Change{}, err)
 		}
 	}

@@ -55,7 +55,8 @@ func Persist(ctx context.Context, onLoss func(reason string, attempt int), work 
 			return err
 		}
 		lost := (*LinkLost)(nil)
-		if time.Since(began) > time.Second && !(errors.As(err, &lost) && lost.NoLink) {
+		linked := !errors.As(err, &lost) || !lost.NoLink
+		if linked && time.Since(began) > time.Second {
 			backoff.Reset()
 		}
 		if err := backoff.Pause(ctx, err); err != nil {

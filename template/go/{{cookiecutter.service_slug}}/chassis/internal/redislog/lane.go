@@ -74,13 +74,13 @@ func CheckVersion(expected uint64) error {
 
 // ListedVersions is what facts that follow each other expect, as the append script takes it.
 func ListedVersions(facts []NewFact) string {
-	texts, any := make([]string, len(facts)), false
+	texts, expected := make([]string, len(facts)), false
 	for i, fact := range facts {
 		if fact.Expected != nil {
-			texts[i], any = strconv.FormatUint(*fact.Expected, 10), true
+			texts[i], expected = strconv.FormatUint(*fact.Expected, 10), true
 		}
 	}
-	if !any {
+	if !expected {
 		return ""
 	}
 	return strings.Join(texts, ",")

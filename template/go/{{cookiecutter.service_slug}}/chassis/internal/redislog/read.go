@@ -2,6 +2,7 @@ package redislog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -178,7 +179,7 @@ func (r *Reader) session(ctx context.Context, yield func(Batch) bool) error {
 			return found.err
 		}
 		entries, err := r.take(ctx, link, found, blocking)
-		if gap, ok := err.(*missing); ok {
+		if gap := (*missing)(nil); errors.As(err, &gap) {
 			return r.why(ctx, link, gap)
 		}
 		if err != nil {

@@ -58,7 +58,7 @@ func (b *boundary) around(ctx context.Context, method string, handle func(contex
 			err = b.failed(ctx, method, call, fmt.Sprintf("%v\n%s", cause, debug.Stack()))
 		}
 		if to.position != "" {
-			grpc.SetTrailer(ctx, metadata.Pairs(positionTrailer, to.position))
+			_ = grpc.SetTrailer(ctx, metadata.Pairs(positionTrailer, to.position))
 		}
 		call.End(status.Code(err), cause)
 	}()

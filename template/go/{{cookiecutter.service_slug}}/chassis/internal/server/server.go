@@ -134,9 +134,9 @@ func (s *Server) Start() error {
 			return err
 		}
 		s.probed = addressOf(s.config.Settings.HealthListen, probed)
-		go s.probes.Serve(probed)
+		go func() { _ = s.probes.Serve(probed) }()
 	}
-	go s.grpc.Serve(listener)
+	go func() { _ = s.grpc.Serve(listener) }()
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	go s.follow(ctx)

@@ -158,7 +158,7 @@ func scraped() (sdkmetric.Reader, *http.Server, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	go server.Serve(listener)
+	go func() { _ = server.Serve(listener) }()
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	slog.Info("metrics for Prometheus", "logger", logger, "address", net.JoinHostPort(host, port))
 	return reader, server, nil

@@ -277,10 +277,10 @@ func (t *Telemetry) Shutdown(ctx context.Context) {
 	}
 	var ending sync.WaitGroup
 	if t.traces != nil {
-		ending.Go(func() { t.traces.Shutdown(ctx) })
+		ending.Go(func() { _ = t.traces.Shutdown(ctx) })
 	}
 	if t.metrics != nil {
-		ending.Go(func() { t.metrics.Shutdown(ctx) })
+		ending.Go(func() { _ = t.metrics.Shutdown(ctx) })
 	}
 	ending.Wait()
 	if t.queue != nil {
@@ -325,7 +325,8 @@ func (t *Telemetry) begin(
 	if t == nil {
 		return ctx, its
 	}
-	if t.tracer != nil && !(t.followsParent && its.context.IsValid() && !its.context.IsSampled()) {
+	unsampled := its.context.IsValid() && !its.context.IsSampled()
+	if t.tracer != nil && (!t.followsParent || !unsampled) {
 		its.ctx, its.span = t.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithLinks(links...))
 		its.context = its.span.SpanContext()
 	}

@@ -73,7 +73,7 @@ func NewTable(view *View, name string, row protoreflect.MessageType) *Table {
 	return table
 }
 
-// Add declares a join; its Table is made here.
+// Declare adds the join to a view; its Table is made here.
 func (j Join) Declare(name string, view *View, row protoreflect.MessageType) *Table {
 	j.Table = newDerived(view, name, row, j.Left, j.Right)
 	view.derived = append(view.derived, &j)

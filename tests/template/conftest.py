@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -60,17 +61,18 @@ def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mypy")
 
 
+def made(folder: Path, mypy_cache: Path, name: str, *arguments: str) -> Generated:
+    """`factfold new NAME …` in Python below `folder`, then its stubs."""
+    before = set(folder.iterdir())
+    factfold(folder, "new", name, "--language", "python", "--no-input", *arguments)
+    (root,) = set(folder.iterdir()) - before
+    service = Generated(root, mypy_cache)
+    done = service.python("hatch_build.py")
+    assert done.returncode == 0, done.stderr
+    return service
+
+
 @pytest.fixture
 def generate(tmp_path: Path, mypy_cache: Path) -> Callable[..., Generated]:
     """`generate(NAME, …)` is `factfold new NAME …`, then the stubs."""
-
-    def make(name: str, *arguments: str) -> Generated:
-        before = set(tmp_path.iterdir())
-        factfold(tmp_path, "new", name, "--language", "python", "--no-input", *arguments)
-        (root,) = set(tmp_path.iterdir()) - before
-        made = Generated(root, mypy_cache)
-        done = made.python("hatch_build.py")
-        assert done.returncode == 0, done.stderr
-        return made
-
-    return make
+    return partial(made, tmp_path, mypy_cache)

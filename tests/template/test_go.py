@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from factfold_cli.redis_server import find
+from tests.go_tools import go
 
 from .conftest import ROOT, factfold
+from .in_go import environment, made, run, tried
 
 TEMPLATE = ROOT / "template/go/{{cookiecutter.service_slug}}"
 NAMES = {
@@ -27,43 +27,12 @@ NAMES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _go() -> None:
-    if shutil.which("go") is None:
-        if "go" in os.environ.get("FACTFOLD_REQUIRE", "").split(","):
-            pytest.fail("go is not on PATH")
-        pytest.skip("go is not on PATH")
-
-
-def made(here: Path, name: str) -> Path:
-    factfold(here, "new", name, "--language", "go", "--no-input", *NAMES[name])
-    (root,) = here.iterdir()
-    run(root, "go", "generate", "./...")
-    return root
-
-
-def environment() -> dict[str, str]:
-    # FACTFOLD_REQUIRE is of these tests: a service refuses settings that it does not know.
-    ours = {name: text for name, text in os.environ.items() if not name.startswith("FACTFOLD_")}
-    return ours | {
-        # Known by its path, so that no test of the service is skipped.
-        "FACTFOLD_REDIS_SERVER": str(find()),
-        # What was compiled in one folder is not compiled again in the next.
-        "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -trimpath".strip(),
-    }
-
-
-def tried(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True)
-
-
-def run(root: Path, *command: str) -> str:
-    done = tried(root, *command)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    go()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_rendered_is_formatted_and_compiles(tmp_path: Path, name: str) -> None:
-    root = made(tmp_path, name)
+    root = made(tmp_path, name, *NAMES[name])
     assert run(root, "gofmt", "-l", "cmd", "internal", "tools") == ""
     run(root, "go", "vet", "./...")
 

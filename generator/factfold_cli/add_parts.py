@@ -28,6 +28,8 @@ def add_view(adding: Adding, name: str, *, row: str | None, events: Sequence[str
         )
     row = row or variables(adding.language, {"service_name": name.replace("_", " ")})["aggregate"]
     new = NewView(name, _row(adding, str(row), name, found), found)
+    if not found:
+        adding.notes.append(f"{name} has no fold yet: write one; with --from EVENT it is written")
     language = adding.repository.language
     adding.write(language.view(adding.repository, new), language.named_view(adding.repository, new))
 

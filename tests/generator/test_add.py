@@ -226,6 +226,7 @@ def test_a_view_with_rows_that_the_contract_has(user: User, orders: Path) -> Non
 
 def test_a_view_alone(user: User, orders: Path) -> None:
     report = _report(user, orders, "view", "cash", "--row", "Money")
+    assert report["notes"] == ["cash has no fold yet: write one; with --from EVENT it is written"]
     assert report["files"] == ["docs/api.md", "src/service/views/cash.py"]
     assert "message Money {\n  string id = 1;\n}\n" in (orders / CONTRACT).read_text()
 

@@ -171,3 +171,28 @@ func TestARepeatedCommandWhoseFactWasTrimmedWasCarriedOut(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestALogOfWhichThereIsASnapshotIsNotBegunAnew(t *testing.T) {
+	folder := t.TempDir()
+	running, to, log := started(t, ordersService(), func(s *Settings) { s.SnapshotDir = folder })
+	if err := running.Ready(within10(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := to.Create(within10(t), &testorders.CreateRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	running.Stop()
+	if err := log.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Start(t.Context(), ordersService(), running.settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := again.Ready(ctx); err == nil || !strings.Contains(err.Error(), ".snapshot is a snapshot of it") {
+		t.Error(err)
+	}
+}

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ ROOT = Path(__file__).parent.parent
 RUN: dict[str, Any] = runpy.run_path(str(ROOT / "tests/mutants/run.py"))
 MUTANTS: list[Any] = RUN["mutants"]()
 CASES = {
-    f"test_{name}[{language}-{case.name}]"
-    for language in languages()
+    f"test_{name}[{'+'.join(of)}-{case.name}]"
     for name in families()
     for case in family(name)
+    for of in product(languages(), repeat=2 if case.pairs else 1)
 }
 
 

@@ -125,21 +125,29 @@ func TestACallThatComesWhileItDrainsIsRefused(t *testing.T) {
 	}
 }
 
-func TestAPositionThatIsAwayIsWaitedForWithinTheDeadline(t *testing.T) {
-	running, to, log := started(t, ordersService(), func(s *Settings) { s.ReadTimeout = time.Minute })
-	if err := running.Ready(within10(t)); err != nil {
-		t.Fatal(err)
-	}
-	epoch, err := log.HGet(t.Context(), "{orders/0}:head", "epoch").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	_, err = to.Create(metadata.AppendToOutgoingContext(ctx, "factfold-at-least", "orders/0@"+epoch+":9-9"),
-		&testorders.CreateRequest{})
-	if status.Code(err) != codes.Unavailable {
-		t.Errorf("the caller gets no answer before its deadline: %v", err)
+func TestAPositionThatIsAwayIsWaitedForAsLongAsBothAllow(t *testing.T) {
+	for name, each := range map[string]struct{ timeout, deadline, longest time.Duration }{
+		"the deadline comes first": {time.Minute, time.Second, time.Second},
+		"the timeout comes first":  {100 * time.Millisecond, 10 * time.Second, 5 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			running, to, log := started(t, ordersService(), func(s *Settings) { s.ReadTimeout = each.timeout })
+			if err := running.Ready(within10(t)); err != nil {
+				t.Fatal(err)
+			}
+			epoch, err := log.HGet(t.Context(), "{orders/0}:head", "epoch").Result()
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), each.deadline)
+			defer cancel()
+			_, err = to.Create(metadata.AppendToOutgoingContext(ctx, "factfold-at-least", "orders/0@"+epoch+":9-9"),
+				&testorders.CreateRequest{})
+			if took := time.Since(began); status.Code(err) != codes.Unavailable || took > each.longest {
+				t.Errorf("%v after %s", err, took)
+			}
+		})
 	}
 }
 

@@ -39,6 +39,8 @@ class Runner:
         folder: for the clone and for what a runner has beside it; `programs` there is on PATH.
         matrix: the values of `${{ matrix.NAME }}`.
         python: the major and minor version that setup-python was asked for.
+        caches: variables that name what an action keeps from one job to the next.
+        seconds: how long a step may take.
     """
 
     origin: Path
@@ -46,6 +48,8 @@ class Runner:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     matrix: Mapping[str, str] = field(default_factory=dict)
     python: str = ""
+    caches: dict[str, str] = field(default_factory=dict)
+    seconds: int = 240
 
     @property
     def clone(self) -> Path:
@@ -65,6 +69,8 @@ class Runner:
             self._checkout(**given)
         elif action == "actions/setup-python":
             self._setup_python(**given)
+        elif action == "actions/setup-go":
+            self._setup_go(**given)
         else:
             raise ReplayError(f"not known here: {step['uses']}")
         return ""
@@ -85,6 +91,16 @@ class Runner:
             raise ReplayError(f"setup-python is given what is not known: {given}")
         subprocess.run([sys.executable, "-m", "venv", self.folder / "python"], check=True)
 
+    def _setup_go(self, **given: str) -> None:
+        """The Go of this machine, if it is new enough, and what that has fetched and compiled."""
+        for name in ("go-version-file", "cache-dependency-path"):
+            assert (self.clone / given.pop(name)).is_file(), name
+        if given:
+            raise ReplayError(f"setup-go is given what is not known: {given}")
+        for name in ("GOMODCACHE", "GOCACHE"):
+            done = subprocess.run(["go", "env", name], capture_output=True, text=True, check=True)
+            self.caches[name] = done.stdout.strip()
+
     def _run(self, step: Mapping[str, Any]) -> str:
         shell = SHELLS[self.defaults.get("run", {}).get("shell")]
         script = self.folder / "step.sh"
@@ -97,7 +113,7 @@ class Runner:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=240,
+            timeout=self.seconds,
         )
         if done.returncode:
             raise ReplayError(f"{step.get('name', step['run'])}:\n{done.stdout}")
@@ -105,11 +121,17 @@ class Runner:
 
     def _environment(self) -> dict[str, str]:
         """Nothing of this machine but its programs, and the way to the package registries."""
-        home = self.folder / "home"
-        home.mkdir(exist_ok=True)
+        for name in ("home", "temporary"):
+            (self.folder / name).mkdir(exist_ok=True)
         kept = {name: value for name, value in os.environ.items() if name.startswith(KEPT)}
         path = f"{self.folder / 'python/bin'}:{self.folder / 'programs'}:{os.environ['PATH']}"
-        return kept | {"PATH": path, "HOME": str(home), "CI": "true", "GITHUB_ACTIONS": "true"}
+        return {
+            **kept,
+            **self.caches,
+            **{"PATH": path, "HOME": str(self.folder / "home"), "CI": "true"},
+            # golangci-lint runs once per folder for temporary files.
+            **{"GITHUB_ACTIONS": "true", "TMPDIR": str(self.folder / "temporary")},
+        }
 
     def _expanded(self, text: str) -> str:
         def value(found: re.Match[str]) -> str:

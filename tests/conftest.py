@@ -10,7 +10,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults", "the fault suite (tests/faults/README.md)")
-    group.addoption("--long", action="store_true", help="inject all faults, not a tenth of them")
+    group.addoption(
+        "--long",
+        action="store_true",
+        help="all faults, not a tenth of them, and tests that take long",
+    )
     group.addoption(
         "--server",
         default="default",
@@ -28,6 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "at_least(number): faults that a row injects with --long")
+    config.addinivalue_line("markers", "long(reason): a test that only --long runs")
     config.addinivalue_line("markers", "servers(name): the only server that a row can run on")
     config.addinivalue_line("markers", "alone(reason): a row that needs a server without others")
     config.addinivalue_line("markers", "topology(name): the only one that a row can run on")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    long = item.get_closest_marker("long")
+    if long and not item.config.getoption("--long"):
+        pytest.skip(f"{long.args[0]}: --long runs it")

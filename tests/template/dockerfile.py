@@ -1,8 +1,9 @@
 """Replays a Dockerfile without Docker: each RUN in its stage's own root, COPY by Docker's rules.
 
 A stage's root is an empty folder in which the machine's system folders lie read-only and without
-compilers, as in a slim image, with the Python that runs here as the base image's. It is entered by
-`unshare` and `chroot`, so it takes Linux, and root or user namespaces.
+compilers, as in a slim image, with the Python that runs here, or this machine's Go, as the base
+image's; `scratch` is empty. It is entered by `unshare` and `chroot`, so it takes Linux, and root or
+user namespaces.
 
 Whatever a Dockerfile says that is not known here fails the replay.
 """
@@ -14,32 +15,25 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 FOLDERS = [Path(path) for path in ("/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr")]
 # Of newer systems, some are links into /usr, and stay that: a second way in would be open.
 LINKS = [path for path in FOLDERS if path.is_symlink()]
-SYSTEM = [str(path) for path in FOLDERS if path.exists() and path not in LINKS]
+SYSTEM = [path for path in FOLDERS if path.exists() and path not in LINKS]
 COMPILERS = re.compile(r"(.*-)?(cc|c\+\+|gcc|g\+\+|clang|clang\+\+|ld|as|make|rustc|go)(-[\d.]+)?")
 PYTHON = Path(sys.base_prefix)
 PATH = "/base:/usr/bin:/bin"
-KEPT = ("PIP_", "SSL_", "http_proxy", "https_proxy", "no_proxy")
+KEPT = ("PIP_", "SSL_", "GOPROXY", "GOSUMDB", "http_proxy", "https_proxy", "no_proxy")
 
 ENTER = """
 set -eu
-root=$1 python=$2 volume=$3 read_only=$4; shift 4
+root=$1 volume=$2 read_only=$3; shift 3
 # A mount of its own, so that it can be made read-only.
 mount --bind "$root" "$root"
-for path in $SYSTEM; do
-  mount --rbind "$path" "$root$path"
-  mount -o remount,bind,ro "$root$path"
-done
-mount --bind "$python" "$root$python"
-mount -o remount,bind,ro "$root$python"
-# After it, which may be /usr once more.
-for path in $COMPILERS; do mount --bind /dev/null "$root$path"; done
+{mounts}
 mount --rbind /dev "$root/dev"
 mount -t tmpfs -o mode=1777 tmp "$root/tmp"
 [ -z "$volume" ] || mount --bind "$volume" "$root/snapshots"
@@ -47,12 +41,43 @@ if [ -n "$read_only" ]; then
   mount -o remount,bind,ro "$root"
   if touch "$root/written" 2>/dev/null; then echo "the root can be written to" >&2; exit 99; fi
 fi
-exec chroot "$@"
+exec env -i "$@"
 """
 
 
 class ReplayError(AssertionError):
     """A line failed, or is not known."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What an image brings along that a stage begins with.
+
+    Attributes:
+        lent: folders of this machine that are there, read-only.
+        caches: folders of this machine, and where they are.
+        programs: what each is called in /base, the first folder of PATH.
+        hidden: programs that are not there.
+    """
+
+    lent: Sequence[Path] = ()
+    caches: Mapping[Path, str] = field(default_factory=dict)
+    programs: Mapping[str, Path] = field(default_factory=dict)
+    hidden: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def mounts(self, root: Path) -> str:
+        """What a shell has to do, below the stage's `root`."""
+        lines: list[list[str]] = []
+        for path in self.lent:
+            at = f"{root}{path}"
+            lines += [["mount", "--rbind", str(path), at], ["mount", "-o", "remount,bind,ro", at]]
+        for path, inside in self.caches.items():
+            lines.append(["mount", "--bind", str(path), f"{root}{inside}"])
+        # After what is lent, which may be one folder twice.
+        for program in self.hidden:
+            lines.append(["mount", "--bind", "/dev/null", f"{root}{program}"])
+        return "\n".join(map(shlex.join, lines))
 
 
 @dataclass
@@ -64,6 +89,7 @@ class Stage:
     """
 
     root: Path
+    base: Base
     environment: dict[str, str] = field(default_factory=dict)
     folder: str = "/"
     user: str = "0:0"
@@ -73,6 +99,11 @@ class Stage:
     def path(self, text: str) -> Path:
         """Where `text`, as the Dockerfile has it, lies on this machine."""
         return self.root / os.path.normpath(os.path.join(self.folder, text)).lstrip("/")
+
+    def source(self, text: str) -> Path:
+        """The same, of what is only read: it may be in a folder that is lent."""
+        lent = any(Path(text).is_relative_to(each) for each in self.base.lent)
+        return Path(text) if lent else self.path(text)
 
     def command(
         self,
@@ -88,25 +119,22 @@ class Stage:
             volume: a folder to mount on /snapshots.
             read_only: whether all but /tmp and the volume is.
         """
-        settings = {"PATH": PATH} | self.environment | environment
-        inside = ["sh", "-c", f'cd {shlex.quote(self.folder)} && exec "$@"', "sh", *words]
+        settings = {"PATH": PATH} | dict(self.base.environment) | self.environment | environment
+        if self.folder != "/":  # an image may have no shell
+            words = ["sh", "-c", f'cd {shlex.quote(self.folder)} && exec "$@"', "sh", *words]
+        enter = ENTER.format(mounts=self.base.mounts(self.root))
+        chroot = shutil.which("chroot", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
         return [
-            *(
-                *namespace(),
-                "env",
-                f"SYSTEM={' '.join(SYSTEM)}",
-                f"COMPILERS={' '.join(compilers())}",
-            ),
-            *("sh", "-c", ENTER, "sh", str(self.root), str(PYTHON), str(volume or "")),
-            *("yes" if read_only else "", f"--userspec={self.user}", str(self.root)),
-            *("env", "-i", *(f"{name}={value}" for name, value in settings.items()), *inside),
+            *(*namespace(), "sh", "-c", enter, "sh", str(self.root), str(volume or "")),
+            *("yes" if read_only else "", *(f"{name}={each}" for name, each in settings.items())),
+            *(str(chroot), f"--userspec={self.user}", str(self.root), *words),
         ]
 
     def run(self, words: Sequence[str]) -> str:
         """What `words` printed; raises ReplayError if they fail."""
         kept = {name: value for name, value in os.environ.items() if name.startswith(KEPT)}
         done = subprocess.run(
-            self.command(words, **kept), capture_output=True, text=True, timeout=240
+            self.command(words, **kept), capture_output=True, text=True, timeout=600
         )
         if done.returncode:
             raise ReplayError(f"{shlex.join(words)}:\n{done.stdout}{done.stderr}")
@@ -119,8 +147,9 @@ def replay(dockerfile: Path, context: Path, folder: Path) -> Stage:
     stage: Stage | None = None
     for instruction, rest in instructions(dockerfile.read_text()):
         if instruction == "FROM":
-            _, _, name = rest.partition(" AS ")
-            stage = Stage(_base(folder / f"stage-{len(stages)}"))
+            image, _, name = rest.partition(" AS ")
+            base = base_of(image)
+            stage = Stage(_root(folder / f"stage-{len(stages)}", base), base)
             stages[name or str(len(stages))] = stage
             continue
         assert stage is not None
@@ -190,7 +219,7 @@ def _copy(rest: str, stage: Stage, stages: dict[str, Stage], context: Path) -> N
     origin = stages[options.pop("from")] if "from" in options else None
     for source in sources:
         if origin is not None:
-            _put(origin.path(source), here, target)
+            _put(origin.source(source), here, target)
         else:
             wanted = [path for path in sent(context) if path.is_relative_to(source)]
             if not wanted:
@@ -216,16 +245,49 @@ def _put(source: Path, here: Path, target: str) -> None:
         shutil.copy2(source, here)
 
 
-def _base(root: Path) -> Path:
-    """The root of a stage before its first line; `/base/python` is the base image's Python."""
-    for path in (*SYSTEM, str(PYTHON), "/dev", "/tmp", "/base"):
+def base_of(image: str) -> Base:
+    """What stands for an image here; raises ReplayError if nothing does."""
+    match image.partition(":")[0]:
+        case "scratch":
+            return Base()
+        case "python":
+            python = Path(os.path.realpath(sys.executable))
+            lent = [*SYSTEM, PYTHON]
+            return Base(lent, programs={"python": python}, hidden=compilers())
+        case "golang":
+            root, modules, builds = (Path(_go_env(name)) for name in GO)
+            for path in (modules, builds):
+                path.mkdir(parents=True, exist_ok=True)
+            return Base(
+                [*SYSTEM, root],
+                caches={modules: "/go/pkg/mod", builds: "/root/.cache/go-build"},
+                programs={"go": root / "bin/go"},
+                hidden=[path for path in compilers() if not Path(path).is_relative_to(root)],
+                # It looks for itself in /proc, which is not there.
+                environment={"GOROOT": str(root), "GOPATH": "/go", "HOME": "/root"},
+            )
+    raise ReplayError(f"not known here: FROM {image}")
+
+
+GO = ("GOROOT", "GOMODCACHE", "GOCACHE")
+
+
+def _go_env(name: str) -> str:
+    return subprocess.run(
+        ["go", "env", name], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def _root(root: Path, base: Base) -> Path:
+    """The root of a stage before its first line."""
+    for path in (*map(str, base.lent), *base.caches.values(), "/dev", "/tmp", "/base"):
         (root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
-    real = Path(os.path.realpath(sys.executable))
-    (root / "base/python").symlink_to(real)
+    for name, program in base.programs.items():
+        (root / "base" / name).symlink_to(program)
     # Whoever the service runs as passes through, as in an image.
     for path in [root, *(path for path in root.rglob("*") if path.is_dir())]:
         path.chmod(0o755)
-    for link in LINKS:
+    for link in LINKS if base.lent else ():
         (root / link.name).symlink_to(link.readlink())
     return root
 

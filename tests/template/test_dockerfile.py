@@ -12,10 +12,11 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.go_tools import go
 
 from factfold_cli.redis_server import start
 
-from .conftest import SERVICE, Generated
+from .conftest import SERVICE, Generated, factfold
 from .dockerfile import ReplayError, Stage, namespace, replay, sent
 
 NOBODY = "65532:65532"
@@ -56,18 +57,37 @@ def test_what_docker_gets_to_see(generate: Callable[..., Generated]) -> None:
 def test_the_image_serves(generate: Callable[..., Generated], tmp_path: Path) -> None:
     context = generate("orders").root
     image = replay(context / "Dockerfile", context, tmp_path / "image")
-    assert image.user == NOBODY
-    (port,) = image.ports
     assert image.environment == {
-        "FACTFOLD_LISTEN": f"0.0.0.0:{port}",
+        "FACTFOLD_LISTEN": f"0.0.0.0:{image.ports[0]}",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    check_it_serves(image, tmp_path, lambda: check_what_is_in_it(image))
+
+
+@needs_namespaces
+def test_the_image_of_a_go_service_is_one_program_that_serves(tmp_path: Path) -> None:
+    go()
+    factfold(tmp_path, "new", "orders", "--language", "go", "--no-input")
+    context = tmp_path / "orders"
+    image = replay(context / "Dockerfile", context, tmp_path / "image")
+    assert image.environment == {"FACTFOLD_LISTEN": f"0.0.0.0:{image.ports[0]}"}
+    files = [path for path in image.root.rglob("*") if path.is_file()]
+    assert sorted(f"/{path.relative_to(image.root)}" for path in files) == [
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/service",
+    ]
+    check_it_serves(image, tmp_path)
+
+
+def check_it_serves(image: Stage, folder: Path, before: Callable[[], None] = lambda: None) -> None:
+    """As its user, who is nobody and has no rights, with a root that is read-only."""
+    assert image.user == NOBODY
+    assert len(image.ports) == 1
     if os.getuid() != 0:
         # There is one user only in a namespace of another's.
         image.user = "0:0"
-    check_what_is_in_it(image)
-
-    volume = tmp_path / "volume"
+    before()
+    volume = folder / "volume"
     shutil.copytree(image.path("/snapshots"), volume)
     if os.getuid() == 0:
         # As Docker does with an empty volume: it takes the owner of what it covers.

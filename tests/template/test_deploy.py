@@ -1,7 +1,6 @@
 """The generated Kubernetes manifests: by Kubernetes' own schemas, and by what the service does."""
 
 import re
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import yaml
 
 from factfold_chassis.server import ALIVE
 from factfold_chassis.settings import PREFIX, Settings
+from factfold_cli.templates import languages
 
-from .conftest import SERVICE, Generated
+from .conftest import ROOT, factfold
 
 KUBERNETES = ["1.30", "1.33", "1.37"]
 SLUG = "{{cookiecutter.service_slug}}"
@@ -28,9 +28,21 @@ def manifests(folder: Path, slug: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.fixture(params=languages())
+def language(request: pytest.FixtureRequest) -> str:
+    assert isinstance(request.param, str)
+    return request.param
+
+
 @pytest.fixture
-def deploy() -> dict[str, dict[str, Any]]:
-    return manifests(SERVICE / "deploy", "orders")
+def service(language: str) -> Path:
+    """What a service of the language is rendered from."""
+    return ROOT / "template" / language / SLUG
+
+
+@pytest.fixture
+def deploy(service: Path) -> dict[str, dict[str, Any]]:
+    return manifests(service / "deploy", "orders")
 
 
 @pytest.fixture
@@ -48,8 +60,9 @@ def container(pod: dict[str, Any]) -> dict[str, Any]:
 
 # Words that YAML would read as something else are names of services, too.
 @pytest.mark.parametrize("name", ["a", "z" * 60, "true", "null"])
-def test_kubernetes_takes_it(generate: Callable[..., Generated], name: str) -> None:
-    service = generate(name).root
+def test_kubernetes_takes_it(tmp_path: Path, language: str, name: str) -> None:
+    factfold(tmp_path, "new", name, "--language", language, "--no-input")
+    service = tmp_path / name
     found = manifests(service / "deploy", name)
     kustomization = found.pop(KUSTOMIZATION)
     assert kustomization["kind"] == "Kustomization"
@@ -85,21 +98,23 @@ def test_all_select_the_pods(deploy: dict[str, dict[str, Any]]) -> None:
     assert deployment["spec"]["replicas"] > budget["spec"]["maxUnavailable"] == 1
 
 
-def test_a_pod_is_given_the_time_to_drain(pod: dict[str, Any], container: dict[str, Any]) -> None:
+def test_a_pod_is_given_the_time_to_drain(
+    pod: dict[str, Any], container: dict[str, Any], service: Path
+) -> None:
     (drain,) = [item.default for item in fields(Settings) if item.name == "drain_timeout"]
     assert not [entry for entry in container["env"] if "DRAIN" in entry["name"]]
     before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     # A process that hangs is ended a second after its drain; some are for the machine.
     assert pod["terminationGracePeriodSeconds"] >= before + drain + 1 + 5
-    compose = yaml.safe_load((SERVICE / "compose.yaml").read_text().replace(SLUG, "orders"))
+    compose = yaml.safe_load((service / "compose.yaml").read_text().replace(SLUG, "orders"))
     assert float(compose["services"]["orders"]["stop_grace_period"].removesuffix("s")) > drain + 1
 
 
 def test_probes_ask_what_the_service_answers(
-    container: dict[str, Any], deploy: dict[str, dict[str, Any]]
+    container: dict[str, Any], deploy: dict[str, dict[str, Any]], service: Path
 ) -> None:
     (port,) = container["ports"]
-    dockerfile = (SERVICE / "Dockerfile").read_text()
+    dockerfile = (service / "Dockerfile").read_text()
     assert f"EXPOSE {port['containerPort']}\n" in dockerfile
     asked = {
         kind: container[f"{kind}Probe"]["grpc"] for kind in ("startup", "liveness", "readiness")
@@ -115,12 +130,12 @@ def test_probes_ask_what_the_service_answers(
     assert deploy["service.yaml"]["spec"]["clusterIP"] == "None"
 
 
-def test_it_has_no_rights(pod: dict[str, Any], container: dict[str, Any]) -> None:
+def test_it_has_no_rights(pod: dict[str, Any], container: dict[str, Any], service: Path) -> None:
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     user = f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}"
-    assert f"\nUSER {user}\n" in (SERVICE / "Dockerfile").read_text()
+    assert f"\nUSER {user}\n" in (service / "Dockerfile").read_text()
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -153,8 +168,8 @@ def test_what_it_is_told_and_where_it_writes(
     assert mounts["tmp"]["mountPath"] == "/tmp"
 
 
-def test_what_is_offered_in_comments_is_a_setting() -> None:
-    text = (SERVICE / "deploy/deployment.yaml").read_text()
+def test_what_is_offered_in_comments_is_a_setting(service: Path) -> None:
+    text = (service / "deploy/deployment.yaml").read_text()
     offered = dict(re.findall(r'# - name: (\w+)\n\s+#   value: "(.+)"', text))
     assert offered == {
         f"{PREFIX}EXPECT_LOG": "true",

@@ -26,6 +26,7 @@ SCHEMA = {
         "$schema": {"const": "https://docs.renovatebot.com/renovate-schema.json"},
         "extends": TEXTS,
         "ignorePaths": TEXTS,
+        "postUpdateOptions": TEXTS,
         "pip_requirements": {
             "type": "object",
             "additionalProperties": False,

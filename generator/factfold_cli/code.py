@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from factfold_cli.errors import Failed
+from factfold_cli.errors import Failed, Refused
 from factfold_cli.languages.protocol import HANDLERS, Part
 
 SOURCES = Path("src")
 _KINDS = ("command", "query", "watch", "fold", "reaction")
 _CHASSIS = "factfold_chassis"
+_VIEWS = (f"{_CHASSIS}.View", f"{_CHASSIS}.views.declare.View")
 
 
 @dataclass(frozen=True)
@@ -175,3 +176,24 @@ class Code:
                     row = call.args[1] if row is None and len(call.args) > 1 else row
                     return self.origin(module.dotted(row)) if row is not None else ""
         return ""
+
+    def views(self) -> set[str]:
+        """The names of all views. Raises Refused, by file and line, if one cannot be told."""
+        return {name for module in self.modules.values() for name in _views(module)}
+
+
+def _views(module: Module) -> Iterator[str]:
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Call) or module.dotted(node.func) not in _VIEWS:
+            continue
+        named = [*node.args[:1], *(each.value for each in node.keywords if each.arg == "name")]
+        match named:
+            case [ast.Constant(value=str(name))]:
+                yield name
+            case _:
+                raise Refused(no_name_of_a_view(module.path, node.lineno))
+
+
+def no_name_of_a_view(path: str, line: int) -> str:
+    """That the name of a view which is made there cannot be told."""
+    return f"{path}:{line}: the name of this view cannot be told; write it as a text here"

@@ -192,6 +192,24 @@ def test_on_redis_6_2_the_names_of_views_and_reactions_count(here: Path) -> None
     acl(here)  # patterns need no names
 
 
+def test_on_redis_6_2_they_are_read_from_go_as_well(here: Path) -> None:
+    shutil.rmtree(here / "shipments")
+    words = ("shipments", "--language", "go", "--subscribe", "orders", "--no-input")
+    subprocess.run([*FACTFOLD, "new", *words], cwd=here, check=True, capture_output=True)
+    acl(here, "--server", "6.2")
+    rules = lines(here)["shipments"]
+    assert "+hset|{orders/3}:group:shipments.create_shipment_for_order " in rules
+    assert "+hset|{orders/0}:cursors:shipments.shipments " in rules
+    view = here / "shipments/internal/views/shipments.go"
+    text = view.read_text()
+    view.write_text(text.replace('NewView("shipments")', "NewView(name)"))
+    line = text[: text.index('NewView("shipments")')].count("\n") + 1
+    assert refused(here, "--server", "6.2").endswith(
+        f"/shipments/internal/views/shipments.go:{line}: the name of this view cannot be told; "
+        "write it as a text here"
+    )
+
+
 def test_names_that_would_be_two_users(here: Path) -> None:
     for name in ("operators", "default", "factfold-admin", "orders-reads"):
         command = [*FACTFOLD, "new", name, "--language", "python", "--no-input"]

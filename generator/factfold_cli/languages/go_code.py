@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from factfold_cli.errors import Failed
+from factfold_cli.code import no_name_of_a_view
+from factfold_cli.errors import Failed, Refused
 from factfold_cli.languages.go_names import STUBS
 from factfold_cli.languages.go_source import Function, Source, Tokens, closing, inside, signature
 from factfold_cli.languages.protocol import HANDLERS, Part
@@ -59,6 +60,21 @@ class GoCode:
                 ):
                     return source.dotted(inside(found, 3)[0])
         return ""
+
+    def views(self) -> set[str]:
+        """The names of all views. Raises Refused, by file and line, if one cannot be told."""
+        names = set()
+        for source in self.sources:
+            found = source.tokens
+            for at in range(len(found) - 3):
+                if source.dotted(found[at : at + 3]) != f"{CHASSIS}.NewView":
+                    continue
+                name = _text(inside(found, at + 3)[0])
+                if not name:
+                    line = source.text.count("\n", 0, found[at].start) + 1
+                    raise Refused(no_name_of_a_view(source.path, line))
+                names.add(name)
+        return names
 
     def declaring(self, package: str, name: str) -> str:
         """The file that has `name` for the whole package, "" if none has."""

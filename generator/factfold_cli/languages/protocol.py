@@ -100,6 +100,9 @@ class Code(Protocol):
     def row_of(self, table: str) -> str:
         """The message that the rows of a table are, as a dotted name; "" if it cannot be told."""
 
+    def views(self) -> set[str]:
+        """The names of all views. Raises Refused, by file and line, if one cannot be told."""
+
 
 class Language(Protocol):
     """One language: where things lie, what they are called, what a new file looks like."""

@@ -1,11 +1,13 @@
 // Command stubs makes gen/, the Go stubs of protos/: `go generate ./...`, also after each change of a
-// contract. It needs nothing but this module.
+// contract. `go run ./tools/stubs -chassis .` makes those of the chassis, which are committed. It
+// needs nothing but this module.
 package main
 
 import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -24,48 +26,69 @@ import (
 
 //go:generate go run .
 
-// importPath is the module's own path, and where its stubs are.
-const importPath = "service/gen"
+// stubs are made of all protos of a folder.
+type stubs struct {
+	protos  string // the folder, below the repository
+	imports string // the folder that they may import from, too
+	made    string // the folder of what is made that is kept, below all of it
+	folder  string // where it is kept, below the repository
+	path    string // what the import paths of all packages begin with
+	plugins []string
+}
 
 func main() {
-	if err := generate(context.Background(), filepath.Join("..", "..")); err != nil {
+	chassis := flag.String("chassis", "", "make the stubs of the chassis in this repository")
+	flag.Parse()
+	root, its := filepath.Join("..", ".."), stubs{
+		protos: "protos", imports: "chassis/protos", folder: "gen", path: "service/gen",
+		plugins: []string{"protoc-gen-go", "protoc-gen-go-grpc"},
+	}
+	if *chassis != "" {
+		root, its = *chassis, stubs{
+			protos: "chassis/protos", imports: "chassis/protos", made: "factfold", folder: "chassis/factfold",
+			path: "factfold/chassis", plugins: []string{"protoc-gen-go"},
+		}
+	}
+	if err := its.generate(context.Background(), root); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-// generate replaces gen/ below root, or leaves it as it is if a contract has an error.
-func generate(ctx context.Context, root string) error {
-	request, err := requested(ctx, filepath.Join(root, "protos"), filepath.Join(root, "chassis", "protos"))
+// generate replaces the folder below root, or leaves it as it is if a contract has an error.
+func (s stubs) generate(ctx context.Context, root string) error {
+	request, err := s.requested(ctx, root)
 	if err != nil {
-		return fmt.Errorf("protos/ does not compile, gen/ is unchanged:\n%w", err)
+		return fmt.Errorf("%s/ does not compile, %s/ is unchanged:\n%w", s.protos, s.folder, err)
 	}
 	made, err := os.MkdirTemp(root, ".gen-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(made) }()
-	for _, plugin := range []string{"protoc-gen-go", "protoc-gen-go-grpc"} {
+	for _, plugin := range s.plugins {
 		if err := run(ctx, plugin, request, made); err != nil {
 			return fmt.Errorf("%s: %w", plugin, err)
 		}
 	}
-	gen := filepath.Join(root, "gen")
-	if err := os.RemoveAll(gen); err != nil {
+	folder := filepath.Join(root, filepath.FromSlash(s.folder))
+	if err := os.RemoveAll(folder); err != nil {
 		return err
 	}
-	return os.Rename(made, gen)
+	return os.Rename(filepath.Join(made, s.made), folder)
 }
 
 // requested is what protoc would ask its plugins for.
-func requested(ctx context.Context, protos, chassis string) ([]byte, error) {
+func (s stubs) requested(ctx context.Context, root string) ([]byte, error) {
+	protos := filepath.Join(root, filepath.FromSlash(s.protos))
+	imports := filepath.Join(root, filepath.FromSlash(s.imports))
 	names, err := contracts(protos)
 	if err != nil {
 		return nil, err
 	}
 	compiler := protocompile.Compiler{
 		Resolver: protocompile.WithStandardImports(
-			&protocompile.SourceResolver{ImportPaths: []string{protos, chassis}},
+			&protocompile.SourceResolver{ImportPaths: []string{protos, imports}},
 		),
 		// Comments of the contract become those of the stubs.
 		SourceInfoMode: protocompile.SourceInfoStandard,
@@ -76,7 +99,7 @@ func requested(ctx context.Context, protos, chassis string) ([]byte, error) {
 	}
 	parameters := []string{"paths=source_relative", "Mfactfold/v1/options.proto=factfold/chassis/factfold/v1"}
 	for _, name := range names {
-		parameters = append(parameters, fmt.Sprintf("M%s=%s/%s;%s", name, importPath, path.Dir(name), packageName(name)))
+		parameters = append(parameters, fmt.Sprintf("M%s=%s/%s;%s", name, s.path, path.Dir(name), packageName(name)))
 	}
 	request := &pluginpb.CodeGeneratorRequest{
 		FileToGenerate: names,

@@ -3,7 +3,9 @@ package chassis
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc"
@@ -82,6 +84,46 @@ func TestACommandThatComesAgain(t *testing.T) {
 				t.Errorf("%d facts", found)
 			}
 		})
+	}
+}
+
+func TestACommandThatComesAgainWaitsUntilItsFactIsRead(t *testing.T) {
+	read := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(read) })
+	service := ordersService()
+	service.Register = func(to grpc.ServiceRegistrar) { testorders.RegisterOrderServiceServer(to, deciding{}) }
+	orders := NewTable[*testorders.Order](NewView("orders"), "orders")
+	service.Folds = []Fold{
+		NewFold(orders, func(_ *testorders.Order, event *testorders.Created, _ *Fact) *testorders.Order {
+			<-read
+			return &testorders.Order{Id: event.Id}
+		}),
+	}
+	running, to, _ := started(t, service, nil)
+	t.Cleanup(goOn)
+	ctx := within10(t)
+	if err := running.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	request := &testorders.CreateRequest{RequestId: "again", Name: "create"}
+	if _, err := to.Create(ctx, request); err != nil {
+		t.Fatal(err)
+	}
+	again := make(chan error, 1)
+	var order *testorders.Order
+	go func() {
+		var err error
+		order, err = to.Create(ctx, request)
+		again <- err
+	}()
+	select {
+	case err := <-again:
+		t.Fatalf("it was answered before its fact was read: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	goOn()
+	if err := <-again; err != nil || !order.Repeated {
+		t.Errorf("%v %v", order, err)
 	}
 }
 

@@ -81,6 +81,8 @@ async def test_flushed_with_the_owner_running(row: Row) -> None:
     async with Load(row, owner, sent, KEYS) as load:
         await load.acknowledged(1000)
         await eventually(lambda: log.committed("answer") > 500)
+        # It is what says, after a restart, that there was a log.
+        await eventually(lambda: list((owner.folder / "snapshots").glob("*.snapshot")))
         flush(log)
         row.injected()
         # Appends hear of it, unless a view does before and all calls are refused.

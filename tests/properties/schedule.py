@@ -8,6 +8,7 @@ real server. So a command may be on its way for seconds, and be carried out afte
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import selectors
 from collections import Counter
@@ -49,6 +50,7 @@ SCRIPTS = {found.sha: name for name, found in vars(scripts).items() if isinstanc
 ASK = Script("ask")
 OUTPUTS = ("plain", "counted")  # streams; counted has versions
 PARTITIONS = 2  # of each
+_numbers = itertools.count(1)  # of connections
 PROTO = """
 syntax = "proto3"; package schedules.%(name)s; import "factfold/v1/options.proto";
 option (factfold.v1.stream) = {
@@ -403,6 +405,7 @@ class Wire(Link):
         self._replies: asyncio.Queue[Any] = asyncio.Queue()
         self._arrived = 0.0
         self._closed = False
+        self.number = next(_numbers)
         self.received = 0
         self._world.spawn(self._carry())
         self._world.under_way += not owner.calm

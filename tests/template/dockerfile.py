@@ -260,11 +260,11 @@ def base_of(image: str) -> Base:
                 path.mkdir(parents=True, exist_ok=True)
             return Base(
                 [*SYSTEM, root],
-                caches={modules: "/go/pkg/mod", builds: "/root/.cache/go-build"},
+                caches={modules: "/go/pkg/mod", builds: "/go/build"},
                 programs={"go": root / "bin/go"},
                 hidden=[path for path in compilers() if not Path(path).is_relative_to(root)],
                 # It looks for itself in /proc, which is not there.
-                environment={"GOROOT": str(root), "GOPATH": "/go", "HOME": "/root"},
+                environment={"GOROOT": str(root), "GOPATH": "/go", "GOCACHE": "/go/build"},
             )
     raise ReplayError(f"not known here: FROM {image}")
 

@@ -143,17 +143,18 @@ func (m *Memory) Remember(facts Acknowledged, link *Link) {
 // Compare tells alarm which facts a failover took out of the log; on each new connection.
 func (m *Memory) Compare(ctx context.Context, link *Link, alarm func(string)) error {
 	for _, known := range m.byLink() {
-		var facts []Anchor
-		for _, each := range known {
-			facts = append(facts, each.facts()...)
-		}
-		there, err := HasFact(ctx, link, m.Part, facts[len(facts)-1])
+		newest := known[len(known)-1].facts()
+		there, err := HasFact(ctx, link, m.Part, newest[len(newest)-1])
 		if err != nil {
 			return err
 		}
 		if there {
 			m.renew(known, link)
 			continue
+		}
+		var facts []Anchor
+		for _, each := range known {
+			facts = append(facts, each.facts()...)
 		}
 		kept, err := CountKept(ctx, link, m.Part, facts)
 		if err != nil {

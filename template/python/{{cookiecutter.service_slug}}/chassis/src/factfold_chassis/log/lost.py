@@ -134,11 +134,11 @@ class Memory:
         for each in sorted(self._known, key=_END):
             by_link.setdefault(each.link, []).append(each)
         for known in by_link.values():
-            facts = [fact for each in known for fact in each.facts]
-            if await has_fact(link, self, *facts[-1]):
+            if await has_fact(link, self, *known[-1].facts[-1]):
                 for each in known:
                     each.link = link.number
                 continue
+            facts = [fact for each in known for fact in each.facts]
             kept = await count_kept(link, self, facts)
             # Only now: if the connection is lost meanwhile, the next one says it. And once: of
             # those who connect side by side only the first one still knows them.

@@ -33,8 +33,8 @@ async def times(seconds: float, once: Callable[[], Awaitable[float]]) -> list[fl
 
 async def main() -> None:
     with (
+        Clocked("latency_xread", port) as reader,  # no process is forked beside gRPC's threads
         serving(Path(root), ["-m", "bench.programs.rpc_bare"]) as server,
-        Clocked("latency_xread", port) as reader,
     ):
         redis = await Connection.to(int(port))
         async with grpc.aio.insecure_channel(server.address) as channel:

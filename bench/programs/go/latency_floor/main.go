@@ -22,6 +22,7 @@ func main() {
 	orders := ordersv1.NewOrderServiceClient(turns.Serving(program))
 	request := &ordersv1.CreateOrderRequest{Name: "Eight pallets of tiles"}
 	read := make(chan time.Time, 1)
+	turns.Check(client.Del(ctx, key).Err()) // what another floor has added there is not read
 	go follow(ctx, client, read)
 	call := func() time.Duration {
 		called := time.Now()

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from factfold_cli import manifest as manifests
-from factfold_cli import subscription_go
 from factfold_cli.contract import Contract, contracts, stubs
 from factfold_cli.declared import Declared, copies, declared
 from factfold_cli.documents import documents
 from factfold_cli.errors import Refused
-from factfold_cli.languages import of
+from factfold_cli.languages import go_subscription, of
 from factfold_cli.parts import rendered
 from factfold_cli.placing import place, protos_with, same, unix, with_entries
 from factfold_cli.products import products
@@ -129,6 +128,6 @@ def _documents(root: Path, manifest: Mapping[str, Any], known: Declared) -> dict
 _Parts = Callable[[Path, Mapping[str, Any], Mapping[str, Any], Contract], dict[str, bytes]]
 _Products = Callable[[Path, Mapping[str, Any], Declared], dict[str, bytes]]
 _LANGUAGES: Mapping[str, tuple[_Parts, _Products]] = {
-    "go": (subscription_go.parts, _documents),
+    "go": (go_subscription.parts, _documents),
     "python": (_parts, products),
 }

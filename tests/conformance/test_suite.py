@@ -6,12 +6,14 @@ import tomllib
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from faults.probe import CONFORMANCE
 
 from . import languages as table
 from .cases import KNOWN, Case, families, family, is_known, known_failing
+from .conftest import excuse_no_setup
 from .languages import languages, missing, required
 from .matrix import Matrix
 from .steps import VERBS
@@ -110,6 +112,16 @@ def test_an_entry_is_about_all_pairs_of_its_language_or_about_one(
     assert is_known(_case(True), ("python", "go"))
     assert is_known(_case(True), ("python", "rust"))
     assert not is_known(_case(True), ("rust", "python"))
+
+
+@pytest.mark.parametrize(("when", "outcome"), [("setup", "failed"), ("call", "skipped")])
+def test_a_probe_that_does_not_build_is_no_known_failure(
+    when: Literal["setup", "call"], outcome: str
+) -> None:
+    report = pytest.TestReport("row", ("row.py", 0, "row"), {}, "skipped", "it said why", when)
+    report.wasxfail = "known_failing"
+    excuse_no_setup(report)
+    assert (report.outcome, hasattr(report, "wasxfail")) == (outcome, when == "call")
 
 
 # Languages.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from factfold_cli.errors import Refused
 from factfold_cli.languages.go_app import App
 from factfold_cli.languages.go_names import camel
 from factfold_cli.languages.go_source import Source
@@ -292,6 +293,11 @@ def test_declarations_are_read_from_the_text() -> None:
         "/* func nor() { */\n"
         'type server struct {\n\tc.UnsafeAServer\n\tname string `json:"}"`\n}\n\n'
         "var (\n\tRune = '}'\n\tText = `func {`\n)\n\n"
+        "var Typed c.A = c.A{}\n\n"
+        "var (\n\tFirst, Second int // x\n\tThird = First +\n\t\tSecond\n"
+        "\tRows  = []string{\n\t\t`a`,\n\t}\n\tEnd error\n)\n\n"
+        "const (\n\tZero = iota\n\tOne\n)\n\n"
+        "type (\n\tKey string\n\tRow struct {\n\t\tName string\n\t}\n)\n\n"
         "func (s *server) Do(ctx context.Context, in *c.A) (*c.B, error) {\n"
         "\tfunc() {}()\n\treturn nil, nil\n}\n\n"
         "func Of[T any](a, b T) map[string]T { return nil }\n",
@@ -304,7 +310,10 @@ def test_declarations_are_read_from_the_text() -> None:
     ]
     assert source.dotted(source.functions[0].parameters[1]) == "service/gen/a/v1.A"
     assert source.embedded == {"server": ["service/gen/a/v1.UnsafeAServer"]}
-    assert source.declares == {"server", "Rune", "Text", "Of"}
+    assert source.declares == {
+        "server", "Rune", "Text", "Of", "Typed", "First", "Second", "Third", "Rows", "End",
+        "Zero", "One", "Key", "Row",
+    }  # fmt: skip
 
 
 APPS = {
@@ -324,7 +333,7 @@ def test_gofmt_leaves_app_go_as_it_is(case: str, end: str) -> None:
         f'package app\n\nimport (\n\t"factfold/chassis"\n{imports})\n\n'
         f"func Service() {{\n{body}\t_ = x\n}}\n"
     ).replace("\n", end)
-    app = App(text)
+    app = App(text, "Fold")
     assert app.problem == ""
     app.add_fold("service/internal/views.Orders", "service/internal/folds.OrderCancelled")
     alias = "internalfolds" if case == "another's name" else "folds"
@@ -334,6 +343,57 @@ def test_gofmt_leaves_app_go_as_it_is(case: str, end: str) -> None:
         plain = app.text.replace("\r\n", "\n")
         done = subprocess.run([gofmt], input=plain, capture_output=True, text=True)
         assert (done.stdout, done.stderr) == (plain, "")
+
+
+LISTED = "[]protoreflect.FileDescriptor{"
+SUBSCRIBED = {
+    "none yet": (
+        f"\t\tContract: {LISTED}\n\t\t\tcontract.File_a,\n\t\t}},\n",
+        f"Subscriptions: {LISTED}\n\t\t\tordersv1.File_orders,\n\t\t}},\n",
+    ),
+    "none yet, in one line": (
+        f"\t\tContract: {LISTED}contract.File_a}},\n",
+        f"Subscriptions: {LISTED}\n\t\t\tordersv1.File_orders,\n\t\t}},\n",
+    ),
+    "one": (
+        f"\t\tContract: {LISTED}contract.File_a}},\n"
+        f"\t\tSubscriptions: {LISTED}\n\t\t\tbillingv1.File_b,\n\t\t}},\n",
+        "\t\t\tbillingv1.File_b,\n\t\t\tordersv1.File_orders,\n\t\t},\n",
+    ),
+    "one, in the same line": (
+        f"\t\tContract: {LISTED}contract.File_a}},\n"
+        f"\t\tSubscriptions: {LISTED}billingv1.File_b}},\n",
+        f"Subscriptions: {LISTED}billingv1.File_b, ordersv1.File_orders}},\n",
+    ),
+}
+
+
+def _app(fields: str) -> str:
+    return (
+        'package app\n\nimport (\n\t"google.golang.org/protobuf/reflect/protoreflect"\n\n'
+        '\t"factfold/chassis"\n\n\tbillingv1 "service/gen/acme/billing/v1"\n'
+        '\tcontract "service/gen/acme/shipments/v1"\n)\n\n'
+        f"func Service() chassis.Service {{\n\treturn chassis.Service{{\n{fields}\t}}\n}}\n"
+    )
+
+
+@pytest.mark.parametrize("case", SUBSCRIBED)
+def test_a_subscription_is_named_in_app_go_where_a_person_would(case: str) -> None:
+    fields, wanted = SUBSCRIBED[case]
+    app = App(_app(fields))
+    app.add_subscription("service/gen/acme/orders/v1.File_orders", "ordersv1")
+    assert wanted in app.text
+    assert '/billing/v1"\n\tordersv1 "service/gen/acme/orders/v1"\n\tcontract' in app.text
+    if (gofmt := shutil.which("gofmt")) is not None:
+        done = subprocess.run([gofmt], input=app.text, capture_output=True, text=True)
+        assert (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("fields", ["", "\t\tContract: descriptors(),\n"])
+def test_a_subscription_that_has_no_place_is_refused(fields: str) -> None:
+    app = App(_app(fields))
+    with pytest.raises(Refused, match=r"no list Subscriptions"):
+        app.add_subscription("service/gen/acme/orders/v1.File_orders", "ordersv1")
 
 
 def test_what_is_made_is_built_and_fails_until_it_is_written(user: User, orders: Path) -> None:

@@ -140,7 +140,7 @@ class Go:
         path = repository.root / go_app.PATH
         if not path.is_file():
             return f"there is no {go_app.PATH} to name it in"
-        return go_app.App(path.read_bytes().decode()).problem
+        return go_app.App(path.read_bytes().decode(), "Fold").problem
 
     def fold(self, repository: Repository, fold: NewFold) -> dict[str, bytes]:
         known, imports = repository.known, Imports(repository)

@@ -7,14 +7,15 @@ from factfold_cli.languages.go_code import CHASSIS
 from factfold_cli.languages.go_source import Source, Token, closing
 
 PATH = "internal/app/app.go"
+_DESCRIPTOR = "google.golang.org/protobuf/reflect/protoreflect.FileDescriptor"
 
 
-def read(root: Path, kind: str) -> "App":
-    """That of a repository, in which something of a kind can be named; raises Refused if not."""
+def read(root: Path, *kinds: str) -> "App":
+    """That of a repository, in which such kinds of things can be named; raises Refused if not."""
     path = root / PATH
     if not path.is_file():
         raise Refused(f"there is no {PATH} to name it in; take it back from git")
-    app = App(path.read_bytes().decode(), kind)
+    app = App(path.read_bytes().decode(), *kinds)
     if app.problem:
         raise Refused(f"{app.problem}; write one")
     return app
@@ -23,12 +24,12 @@ def read(root: Path, kind: str) -> "App":
 class App:
     """The text of app.go, to be added to. `problem` says why nothing can be, "" if it can."""
 
-    def __init__(self, text: str, kind: str = "Fold") -> None:
+    def __init__(self, text: str, *kinds: str) -> None:
         self.text = text
-        lists = self._lists(kind)
+        missing = [kind for kind in kinds if len(self._lists(kind)) != 1]
         self.problem = ""
-        if len(lists) != 1:
-            self.problem = f"{PATH} has no plain list []chassis.{kind}{{…}} to name it in"
+        if missing:
+            self.problem = f"{PATH} has no plain list []chassis.{missing[0]}{{…}} to name it in"
         elif self._imports() is None:
             self.problem = f"{PATH} has no block of imports"
 
@@ -49,15 +50,56 @@ class App:
         (at,) = self._lists("Reaction")
         self._append(at, f'{chassis}("{name}", {answer})')
 
+    def add_subscription(self, descriptor: str, alias: str) -> None:
+        """Names the descriptor of another service's contract, a dotted name.
+
+        `alias` is what its package is imported as. Raises Refused.
+        """
+        if self._field("Subscriptions") is None and not self._begin_subscriptions():
+            raise Refused(
+                f"{PATH} has no list Subscriptions, and no list Contract to begin one below; "
+                "write Subscriptions: []protoreflect.FileDescriptor{}"
+            )
+        named = self._named(descriptor, alias)
+        at = self._field("Subscriptions")
+        assert at is not None
+        self._append(at, named)
+
+    def _field(self, name: str) -> int | None:
+        """The index of the bracket of the literal <name>: []protoreflect.FileDescriptor{…}."""
+        found = self._source.tokens
+        for at in self._literals(_DESCRIPTOR):
+            if [token.text for token in found[at - 7 : at - 5]] == [name, ":"]:
+                return at
+        return None
+
+    def _begin_subscriptions(self) -> bool:
+        """An empty list behind that of the service's own contract, if that is there."""
+        found, contract = self._source.tokens, self._field("Contract")
+        if contract is None:
+            return False
+        behind = closing(found, contract) + 1
+        line = self.text.rfind("\n", 0, found[contract - 7].start) + 1
+        indent = self.text[line : found[contract - 7].start]
+        if indent.strip() or found[behind].text != ",":
+            return False
+        kind = self.text[found[contract - 5].start : found[contract].start]
+        field = f"{indent}Subscriptions: {kind}{{{self._end}{indent}}},"
+        self._insert(found[behind].end, f"{self._end}{field}")
+        return True
+
     def _lists(self, kind: str) -> list[int]:
-        """The indices of the brackets of each literal []chassis.<kind>{…}."""
+        return self._literals(f"{CHASSIS}.{kind}")
+
+    def _literals(self, element: str) -> list[int]:
+        """The indices of the brackets of each literal []<element>{…}, a dotted name."""
         source = self._source
         found = source.tokens
         return [
             at + 5
             for at in range(len(found) - 5)
             if (found[at].text, found[at + 1].text, found[at + 5].text) == ("[", "]", "{")
-            and source.dotted(found[at + 2 : at + 5]) == f"{CHASSIS}.{kind}"
+            and source.dotted(found[at + 2 : at + 5]) == element
         ]
 
     def _append(self, at: int, element: str) -> None:
@@ -73,7 +115,7 @@ class App:
         else:
             self._insert(close.start, f", {element}")
 
-    def _named(self, dotted: str) -> str:
+    def _named(self, dotted: str, preferred: str = "") -> str:
         """A name of another package as code writes it, which is imported from now on."""
         path, _, name = dotted.rpartition(".")
         source = self._source
@@ -82,12 +124,11 @@ class App:
         for alias, imported in source.imports.items():
             if imported == path and alias not in "._":
                 return f"{alias}.{name}"
-        alias = path.rpartition("/")[2]
+        last = path.rpartition("/")[2]
+        alias = preferred or last
         if alias in source.imports:
             alias = path.removeprefix("service/").replace("/", "")
-            self._import(path, f'{alias} "{path}"')
-        else:
-            self._import(path, f'"{path}"')
+        self._import(path, f'"{path}"' if alias == last else f'{alias} "{path}"')
         return f"{alias}.{name}"
 
     def _imports(self) -> tuple[Token, Token] | None:

@@ -179,22 +179,48 @@ class Source:
     def variables(self) -> dict[str, list[Token]]:
         """What each variable of the package begins with, by its name."""
         found: dict[str, list[Token]] = {}
-        for at in self._declared("var"):
-            starts = [at + 1]
-            if self.tokens[at + 1].text == "(":
-                depth = range(at + 2, closing(self.tokens, at + 1))
-                starts = [i for i in depth if self.tokens[i + 1].text == "="]
-            for start in starts:
-                if self.tokens[start + 1].text == "=":
-                    found[self.tokens[start].text] = self.tokens[start + 2 : start + 30]
+        for start in self._specs("var"):
+            if self.tokens[start + 1].text == "=":
+                found[self.tokens[start].text] = self.tokens[start + 2 : start + 30]
         return found
+
+    def _specs(self, keyword: str) -> Iterator[int]:
+        """The index of the first name of each declaration, also of those in brackets."""
+        for at in self._declared(keyword):
+            if self.tokens[at + 1].text != "(":
+                yield at + 1
+                continue
+            index, end = at + 2, closing(self.tokens, at + 1)
+            ended = True
+            while index < end:
+                if ended:
+                    yield index
+                if self.tokens[index].text in _OPEN:
+                    index = closing(self.tokens, index)
+                ended = self._ends_line(index)
+                index += 1
+
+    def _ends_line(self, at: int) -> bool:
+        """Whether a declaration ends with this token, by the language's rule for semicolons."""
+        last = self.tokens[at].text[-1]
+        may = last.isalnum() or last in "_)]}\"'`"
+        behind = self.tokens[at + 1].start
+        return may and "\n" in self.text[self.tokens[at].end : behind]
 
     @cached_property
     def declares(self) -> set[str]:
         """The names of what stands in this file for the whole package."""
         functions = {each.name for each in self.functions if not each.receiver}
-        types = {self.tokens[at + 1].text for at in self._declared("type")}
-        return functions | types | self.variables.keys()
+        found = set()
+        for start in (
+            each for keyword in ("type", "var", "const") for each in self._specs(keyword)
+        ):
+            found.add(self.tokens[start].text)
+            # a, b = 1, 2
+            while self.tokens[start + 1].text == ",":
+                start += 2
+                found.add(self.tokens[start].text)
+        return functions | found
 
     def dotted(self, found: Tokens) -> str:
         """The name that an expression or a type stands for, from its import path; "" if none."""

@@ -3,6 +3,7 @@ package reactions
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -22,6 +23,9 @@ func newHeldBack() *heldBack {
 func (h *heldBack) add(key string, n uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if len(h.of[key]) == 0 {
+		key = strings.Clone(key) // of the text of a whole batch
+	}
 	h.of[key] = append(h.of[key], n)
 	h.count++
 }

@@ -2,6 +2,7 @@ package redislog
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -11,10 +12,14 @@ import (
 // duplex takes a link over: commands go out while replies to earlier ones are still to come, which
 // go-redis' connections do not. Whoever sends and whoever receives may be two goroutines.
 type duplex struct {
-	link   *Link
-	reader *bufio.Reader
-	writer *bufio.Writer
+	link    *Link
+	reader  *bufio.Reader
+	writer  *bufio.Writer
+	timeout time.Duration // of the replies that are waited for
+	found   texts
 }
+
+const readBuffer, writeBuffer = 32 << 10, 64 << 10
 
 // replyError is an error that the server has answered.
 type replyError string
@@ -26,7 +31,11 @@ func (e replyError) RedisError() {}
 
 func (l *Link) duplex() *duplex {
 	_ = l.socket.SetDeadline(time.Time{}) // that of the last command
-	return &duplex{l, bufio.NewReader(l.socket), bufio.NewWriterSize(l.socket, 64<<10)}
+	return &duplex{
+		link:   l,
+		reader: bufio.NewReaderSize(l.socket, readBuffer),
+		writer: bufio.NewWriterSize(l.socket, writeBuffer),
+	}
 }
 
 // send writes commands, and does not wait for replies.
@@ -74,47 +83,66 @@ func (d *duplex) head(kind byte, size int) {
 	_, _ = d.writer.WriteString("\r\n")
 }
 
-// receive waits for the next reply, until the link is closed.
+// within is how long all replies may take that are received from now on; without it they have any
+// time, until the link is closed.
+func (d *duplex) within(timeout time.Duration) {
+	d.timeout = timeout
+	_ = d.link.socket.SetReadDeadline(time.Now().Add(timeout))
+}
+
+// receive waits for the next reply.
 func (d *duplex) receive() (any, error) {
-	if d.link.asking {
-		if _, err := d.reply(); err != nil {
-			return nil, d.link.end(lostBy(err))
-		}
+	if err := d.asked(); err != nil {
+		return nil, err
 	}
 	reply, err := d.reply()
-	if err != nil {
-		return nil, d.link.end(lostBy(err))
+	return reply, d.judge(err)
+}
+
+// asked takes the reply to the ASKING before a command.
+func (d *duplex) asked() error {
+	if !d.link.asking {
+		return nil
 	}
-	if failed, ok := reply.(replyError); ok {
+	_, err := d.reply()
+	return d.judge(err)
+}
+
+// judge is what err, instead of a reply, means for whoever waits for it.
+func (d *duplex) judge(err error) error {
+	var failed replyError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &failed):
 		if reason := d.link.elsewhere(string(failed)); reason != "" {
-			return nil, d.link.end(&LinkLost{Reason: reason, answer: string(failed)})
+			return d.link.end(&LinkLost{Reason: reason, answer: string(failed)})
 		}
-		return nil, failed
+		return failed
+	case isTimeout(err):
+		return d.link.lose(fmt.Sprintf("no reply within %g s", d.timeout.Seconds()))
 	}
-	return reply, nil
+	return d.link.end(lostBy(err))
 }
 
 // maxReply is more than any reply of the append path has.
 const maxReply = 512 << 20
 
+// reply is the next one; an error of the server is the error here.
 func (d *duplex) reply() (any, error) {
-	line, err := d.reader.ReadString('\n')
+	kind, text, err := d.line()
 	if err != nil {
 		return nil, err
 	}
-	if len(line) < 3 || line[len(line)-2] != '\r' {
-		return nil, fmt.Errorf("not Redis' protocol: %.80q", line)
-	}
-	kind, text := line[0], line[1:len(line)-2]
 	switch kind {
 	case '+':
-		return text, nil
+		return string(text), nil
 	case '-':
-		return replyError(text), nil
+		return nil, replyError(text)
 	}
-	number, err := strconv.ParseInt(text, 10, 64)
+	number, err := strconv.ParseInt(string(text), 10, 64)
 	if err != nil || kind != ':' && number > maxReply {
-		return nil, fmt.Errorf("not Redis' protocol: %.80q", line)
+		return nil, notRedis(kind, text)
 	}
 	switch {
 	case kind == ':':
@@ -129,6 +157,9 @@ func (d *duplex) reply() (any, error) {
 		var parts []any
 		for range number {
 			part, err := d.reply()
+			if failed := replyError(""); errors.As(err, &failed) { // in its place; others are to come
+				part, err = failed, nil
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -136,5 +167,21 @@ func (d *duplex) reply() (any, error) {
 		}
 		return parts, nil
 	}
-	return nil, fmt.Errorf("not Redis' protocol: %.80q", line)
+	return nil, notRedis(kind, text)
+}
+
+// line is valid until something more is read.
+func (d *duplex) line() (kind byte, text []byte, err error) {
+	line, err := d.reader.ReadSlice('\n')
+	if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+		return 0, nil, err
+	}
+	if err != nil || len(line) < 3 || line[len(line)-2] != '\r' {
+		return 0, nil, fmt.Errorf("not Redis' protocol: %.80q", line)
+	}
+	return line[0], line[1 : len(line)-2], nil
+}
+
+func notRedis(kind byte, text []byte) error {
+	return fmt.Errorf("not Redis' protocol: %.80q", string(kind)+string(text))
 }

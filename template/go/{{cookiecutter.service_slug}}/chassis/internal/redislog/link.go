@@ -8,7 +8,6 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -54,7 +53,6 @@ type Link struct {
 	// What a server's answer means by which what it was asked for is elsewhere; nil: what it says.
 	redirected func(answer string) string
 	asking     bool // the server is asked for keys of a slot that is not its own yet
-	received   atomic.Int64
 
 	mutex sync.Mutex
 	gone  *LinkLost
@@ -193,9 +191,6 @@ func (l *Link) end(why *LinkLost) error {
 // Close ends the connection, and whatever waits for it; it may be called more than once.
 func (l *Link) Close() { _ = l.lose(closed) }
 
-// Received is how many bytes of replies have come.
-func (l *Link) Received() int64 { return l.received.Load() }
-
 // login is what a server is told of who comes.
 type login struct {
 	username, password string
@@ -213,7 +208,6 @@ func open(
 		return nil, noLink(ctx, at, its, err)
 	}
 	link := &Link{socket: socket, at: at, redirected: redirected}
-	counted := &countingConn{Conn: socket, received: &link.received}
 	link.client = redis.NewClient(&redis.Options{
 		Addr:                     at,
 		Username:                 who.username,
@@ -229,7 +223,7 @@ func open(
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		Dialer: func(context.Context, string, string) (net.Conn, error) {
-			return counted, nil
+			return socket, nil
 		},
 	})
 	link.conn = link.client.Conn()
@@ -260,15 +254,4 @@ func noLink(ctx context.Context, at string, its URL, err error) error {
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
-}
-
-type countingConn struct {
-	net.Conn
-	received *atomic.Int64
-}
-
-func (c *countingConn) Read(into []byte) (int, error) {
-	n, err := c.Conn.Read(into)
-	c.received.Add(int64(n))
-	return n, err
 }

@@ -172,9 +172,14 @@ func (r *Reader) session(ctx context.Context, yield func(Batch) bool) error {
 		return err
 	}
 	r.due = 0
-	reading := r.ask(ctx, link, r.anchor.ID, false)
+	defer context.AfterFunc(ctx, link.Close)()
+	connection := link.duplex()
+	reading := r.ask(connection, r.anchor.ID, false)
 	for blocking, atOnce := false, r.atOnce; ; atOnce = false {
 		found := <-reading
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if found.err != nil {
 			return found.err
 		}
@@ -191,7 +196,7 @@ func (r *Reader) session(ctx context.Context, yield func(Batch) bool) error {
 			r.count = max(1, min(r.most, n*batchBytes/(found.size+1)))
 			after = Anchor{entries[n-1].ID, entries[n-1].FactID()}
 		}
-		reading = r.ask(ctx, link, after.ID, blocking)
+		reading = r.ask(connection, after.ID, blocking)
 		r.anchor = after // not before: what is not handed on is read again
 		if len(entries) > 0 || atOnce {
 			if !yield(Batch{entries, r.anchor, r.tail, found.size}) {
@@ -203,13 +208,16 @@ func (r *Reader) session(ctx context.Context, yield func(Batch) bool) error {
 
 // answer is what one read has found.
 type answer struct {
-	replies []any
-	size    int
-	err     error
+	entries  []wire.Entry
+	anchored []wire.Entry // the anchor, of a read that waits for what is behind it
+	epoch    string
+	n        uint64
+	size     int // bytes of the entries
+	err      error
 }
 
 // ask reads behind the anchor, in the background.
-func (r *Reader) ask(ctx context.Context, link *Link, anchor wire.ID, blocking bool) <-chan answer {
+func (r *Reader) ask(connection *duplex, anchor wire.ID, blocking bool) <-chan answer {
 	log, after := r.keys.Log(), anchor.String()
 	commands := [][]any{{"XRANGE", log, after, "+", "COUNT", r.count + 1}}
 	timeout := replyTimeout
@@ -223,41 +231,47 @@ func (r *Reader) ask(ctx context.Context, link *Link, anchor wire.ID, blocking b
 	commands = append(commands, []any{"HMGET", r.keys.Head(), "epoch", "n"})
 	found := make(chan answer, 1)
 	go func() {
-		before := link.Received()
-		replies, err := link.Pipe(ctx, timeout, commands...)
-		for _, reply := range replies {
-			if failed, ok := reply.(error); ok && err == nil {
-				err = failed
-			}
+		connection.within(timeout)
+		err := connection.send(commands...)
+		var its answer
+		if err == nil {
+			its, err = r.found(connection, blocking)
 		}
-		found <- answer{replies, int(link.Received() - before), err}
+		its.err = err
+		found <- its
 	}()
 	return found
 }
 
-// take is what has come behind the anchor, once it has been compared.
-func (r *Reader) take(ctx context.Context, link *Link, found answer, blocking bool) ([]wire.Entry, error) {
-	var entries, anchored []wire.Entry
-	var err error
+func (r *Reader) found(connection *duplex, blocking bool) (its answer, err error) {
 	if blocking {
-		if streams := List(found.replies[0]); len(streams) > 0 {
-			entries, err = Entries(List(streams[0])[1])
+		if its.entries, its.size, err = connection.receiveStream(); err != nil {
+			return its, err
 		}
-		if err == nil {
-			anchored, err = Entries(found.replies[1])
-		}
+		its.anchored, _, err = connection.receiveEntries()
 	} else {
-		entries, err = Entries(found.replies[0])
-		if len(entries) > 0 && entries[0].ID == r.anchor.ID {
-			anchored, entries = entries[:1], entries[1:]
-		}
+		its.entries, its.size, err = connection.receiveEntries()
 	}
 	if err != nil {
-		return nil, err
+		return its, err
 	}
-	head := List(found.replies[len(found.replies)-1])
-	n, _ := Number(head[1])
-	if err := r.checkHead(Text(head[0]), n); err != nil {
+	head, err := connection.receive()
+	if err != nil {
+		return its, err
+	}
+	both := List(head)
+	its.epoch = Text(both[0])
+	its.n, _ = Number(both[1])
+	return its, nil
+}
+
+// take is what has come behind the anchor, once it has been compared.
+func (r *Reader) take(ctx context.Context, link *Link, found answer, blocking bool) ([]wire.Entry, error) {
+	entries, anchored := found.entries, found.anchored
+	if !blocking && len(entries) > 0 && entries[0].ID == r.anchor.ID {
+		anchored, entries = entries[:1], entries[1:]
+	}
+	if err := r.checkHead(found.epoch, found.n); err != nil {
 		return nil, err
 	}
 	if r.anchor.ID.N > 0 {
@@ -346,27 +360,4 @@ func (r *Reader) why(ctx context.Context, link *Link, gap *missing) error {
 			"has them", gap.first, gap.last)
 	}
 	return changed(Gap, "facts %d to %d were removed before they were read", gap.first, gap.last)
-}
-
-// Entries are those of a reply of XRANGE.
-func Entries(reply any) ([]wire.Entry, error) {
-	parts := List(reply)
-	entries := make([]wire.Entry, 0, len(parts))
-	for _, part := range parts {
-		pair := List(part)
-		if len(pair) != 2 {
-			return nil, fmt.Errorf("a reply is none of entries: %v", part)
-		}
-		id, err := wire.ParseID(Text(pair[0]))
-		if err != nil {
-			return nil, err
-		}
-		values := List(pair[1])
-		fields := make([]string, len(values))
-		for i, value := range values {
-			fields[i] = Text(value)
-		}
-		entries = append(entries, wire.Entry{ID: id, Fields: fields})
-	}
-	return entries, nil
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"strconv"
 	"testing"
 	"time"
 
 	"factfold/chassis/internal/wire"
+	"factfold/chassis/testing/redistest"
 )
 
 // server is a redis-server of a test's own, which writes all to disk before it answers.
@@ -29,20 +29,10 @@ func startServer(t *testing.T, more ...string) *server {
 
 func startServerAt(t *testing.T, port int, more ...string) *server {
 	t.Helper()
-	if _, err := serverBinary(); err != nil {
-		t.Skip("no redis-server: name one with FACTFOLD_REDIS_SERVER, or have one on PATH")
-	}
 	s := &server{t: t, port: port, folder: t.TempDir(), more: more}
 	s.start()
 	t.Cleanup(s.kill)
 	return s
-}
-
-func serverBinary() (string, error) {
-	if named := os.Getenv("FACTFOLD_REDIS_SERVER"); named != "" {
-		return exec.LookPath(named)
-	}
-	return exec.LookPath("redis-server")
 }
 
 func freePort(t *testing.T) int {
@@ -57,11 +47,7 @@ func freePort(t *testing.T) int {
 
 func (s *server) start() {
 	s.t.Helper()
-	binary, err := serverBinary()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.process = exec.Command(binary, append([]string{
+	s.process = exec.Command(redistest.Need(s.t), append([]string{
 		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.folder, "--save", "",
 		"--appendonly", "yes", "--appendfsync", "always", "--loglevel", "warning",
 	}, s.more...)...)

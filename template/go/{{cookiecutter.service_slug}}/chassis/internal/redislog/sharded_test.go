@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"factfold/chassis/internal/wire"
+	"factfold/chassis/testing/redistest"
 )
 
 func TestKeysHaveTheirSlots(t *testing.T) {
@@ -207,10 +208,6 @@ func TestAServerThatSentinelsPromoteIsFound(t *testing.T) {
 // startSentinel watches a master under the name facts, and decides alone.
 func startSentinel(t *testing.T, master int) (port int) {
 	t.Helper()
-	binary, err := serverBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
 	port = freePort(t)
 	folder := t.TempDir()
 	file := filepath.Join(folder, "sentinel.conf")
@@ -219,7 +216,7 @@ func startSentinel(t *testing.T, master int) (port int) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	process := exec.Command(binary, file, "--sentinel")
+	process := exec.Command(redistest.Need(t), file, "--sentinel")
 	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -64,17 +64,21 @@ type decoded struct {
 	err   error
 }
 
-// decode parses what folds take. It needs no lock: partitions do it side by side.
-func (e *Engine) decode(place *Place, entries []wire.Entry) []decoded {
+// decode parses what folds take. It needs no lock: partitions do it side by side. Facts and the bytes
+// of events are parts of one allocation each.
+func (e *Engine) decode(place *Place, entries []wire.Entry, size int) []decoded {
 	steps := e.plans[place.Stream]
 	work := make([]decoded, 0, len(entries))
-	for _, entry := range entries {
+	facts, events := make([]wire.Fact, len(entries)), make([]byte, 0, size)
+	for i, entry := range entries {
+		fact := &facts[i]
+		*fact = wire.Fact{Stream: place.Stream, Partition: place.Partition, Epoch: place.Epoch, Entry: entry}
 		name, hasName := entry.Field("type")
 		key, hasKey := entry.Field("key")
 		data, hasData := entry.Field("data")
 		_, hasMeta := entry.Field("meta")
 		if !hasName || !hasKey || !hasMeta || !hasData {
-			work = append(work, decoded{fact: place.fact(entry), err: errors.New("it lacks a field")})
+			work = append(work, decoded{fact: fact, err: errors.New("it lacks a field")})
 			continue
 		}
 		step := steps[name]
@@ -82,17 +86,15 @@ func (e *Engine) decode(place *Place, entries []wire.Entry) []decoded {
 			e.checkKnown(place.Stream, name)
 			continue
 		}
-		one := decoded{fact: place.fact(entry), step: step, event: step.event.New().Interface()}
+		one := decoded{fact: fact, step: step, event: step.event.New().Interface()}
 		if one.err = wire.CheckKey(key); one.err == nil {
-			one.err = proto.Unmarshal([]byte(data), one.event)
+			begin := len(events)
+			events = append(events, data...)
+			one.err = proto.Unmarshal(events[begin:], one.event)
 		}
 		work = append(work, one)
 	}
 	return work
-}
-
-func (p *Place) fact(entry wire.Entry) *wire.Fact {
-	return &wire.Fact{Stream: p.Stream, Partition: p.Partition, Epoch: p.Epoch, Entry: entry}
 }
 
 // checkKnown says once that the contract has lost a type: its facts are lost to the view.
@@ -118,7 +120,7 @@ func (e *Engine) checkKnown(stream, name string) {
 // take folds a batch, all of it before anybody reads again. A fold that fails changes nothing, and
 // is reported.
 func (e *Engine) take(place *Place, batch redislog.Batch) {
-	work := e.decode(place, batch.Entries)
+	work := e.decode(place, batch.Entries, batch.Size)
 	e.rows.Lock()
 	defer e.rows.Unlock()
 	for i := range work {
@@ -148,12 +150,12 @@ func (e *Engine) fold(one *decoded) error {
 	key := one.fact.Key()
 	for _, fold := range one.step.folds {
 		into := e.tables.of[fold.Into]
-		before, _ := into.tree.get(key)
-		present, err := into.parse(before)
+		at := into.tree.seek(key)
+		present, err := into.parse(at.value())
 		if err == nil {
 			var row proto.Message
 			if err = try(func() { row = fold.Function(present, one.event, one.fact) }); err == nil {
-				err = into.change(key, before, row)
+				err = into.change(at, row)
 			}
 		}
 		if err != nil {

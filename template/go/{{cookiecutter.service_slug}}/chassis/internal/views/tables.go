@@ -79,19 +79,19 @@ func (r *rows) get(key string) (proto.Message, error) {
 
 // put sets a row, or removes it if it is nil, and tells those that derive from it.
 func (r *rows) put(key string, row proto.Message) error {
-	before, _ := r.tree.get(key)
-	return r.change(key, before, row)
+	return r.change(r.tree.seek(key), row)
 }
 
-// change is the same; before is the present row, nil if there is none.
-func (r *rows) change(key string, before []byte, row proto.Message) (err error) {
+// change is the same for the place of the present row.
+func (r *rows) change(at spot[[]byte], row proto.Message) (err error) {
+	key, before := at.key.text, at.value()
 	var after []byte // not nil if there is a row, also if it is empty
 	switch {
 	case row != nil:
 		if after, err = proto.Marshal(row); err != nil {
 			return fmt.Errorf("a row of table %s: %w", r.table.Name, err)
 		}
-		r.tree.set(key, after)
+		r.tree.setAt(at, after)
 	case before != nil:
 		r.tree.delete(key)
 	default:

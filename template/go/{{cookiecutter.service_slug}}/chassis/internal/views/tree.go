@@ -72,6 +72,12 @@ func (n *node[V]) find(key treeKey) (int, bool) {
 	return low, false
 }
 
+// insert puts a key into a leaf that has room.
+func (n *node[V]) insert(at int, key treeKey, value V) {
+	n.keys = slices.Insert(n.keys, at, key)
+	n.values = slices.Insert(n.values, at, value)
+}
+
 // kid is the place of the child that key belongs to.
 func (n *node[V]) kid(key treeKey) int {
 	at, found := n.find(key)
@@ -82,17 +88,35 @@ func (n *node[V]) kid(key treeKey) int {
 }
 
 func (t *tree[V]) get(key string) (value V, found bool) {
-	if t.root == nil {
-		return value, false
+	at := t.seek(key)
+	return at.value(), at.found
+}
+
+// spot is where a key is, or would be put, as long as the tree is not changed.
+type spot[V any] struct {
+	key   treeKey
+	leaf  *node[V]
+	at    int
+	found bool
+}
+
+func (s spot[V]) value() (value V) {
+	if s.found {
+		value = s.leaf.values[s.at]
 	}
-	wanted, n := treeKeyOf(key), t.root
-	for n.kids != nil {
-		n = n.kids[n.kid(wanted)]
+	return value
+}
+
+func (t *tree[V]) seek(key string) spot[V] {
+	s := spot[V]{key: treeKeyOf(key), leaf: t.root}
+	if s.leaf == nil {
+		return s
 	}
-	if at, found := n.find(wanted); found {
-		return n.values[at], true
+	for s.leaf.kids != nil {
+		s.leaf = s.leaf.kids[s.leaf.kid(s.key)]
 	}
-	return value, false
+	s.at, s.found = s.leaf.find(s.key)
+	return s
 }
 
 // freeze returns what the tree holds now; nobody may change that.
@@ -102,7 +126,25 @@ func (t *tree[V]) freeze() tree[V] {
 	return frozen
 }
 
-func (t *tree[V]) set(key string, value V) {
+func (t *tree[V]) set(key string, value V) { t.setAt(t.seek(key), value) }
+
+// setAt is set for what seek has found. A key that comes in is copied: it may be a part of a text
+// that is much longer.
+func (t *tree[V]) setAt(s spot[V], value V) {
+	// A leaf of this era is reached through nodes of this era.
+	mine := t.era != nil && s.leaf != nil && s.leaf.era == t.era
+	if mine && s.found {
+		s.leaf.values[s.at] = value
+		return
+	}
+	if !s.found {
+		s.key.text = strings.Clone(s.key.text)
+	}
+	if mine && len(s.leaf.keys) < nodeSize {
+		s.leaf.insert(s.at, s.key, value)
+		t.size++
+		return
+	}
 	if t.era == nil {
 		t.era = new(era)
 	}
@@ -110,7 +152,7 @@ func (t *tree[V]) set(key string, value V) {
 		t.root = t.leaf()
 	}
 	t.root = t.own(t.root)
-	if right := t.put(t.root, treeKeyOf(key), value); right != nil {
+	if right := t.put(t.root, s.key, value); right != nil {
 		left := t.root
 		t.root = &node[V]{
 			era:  t.era,
@@ -164,8 +206,7 @@ func (t *tree[V]) put(n *node[V], key treeKey, value V) *node[V] {
 		}
 		t.size++
 		right, into := t.split(n, &at)
-		into.keys = slices.Insert(into.keys, at, key)
-		into.values = slices.Insert(into.values, at, value)
+		into.insert(at, key, value)
 		return right
 	}
 	at := n.kid(key)

@@ -25,7 +25,7 @@ const Binary = "FACTFOLD_REDIS_SERVER"
 
 // ErrNotFound says that there is no server on this machine that could be started.
 var ErrNotFound = errors.New("no Redis server was found: install redis-server or valkey-server, " +
-	"6.2 or newer, so that it is on PATH, or name one in " + Binary)
+	"6.2 or newer, so that it is on PATH, or name one in " + Binary + "; go test -short does without")
 
 const (
 	startTime = 20 * time.Second
@@ -57,22 +57,30 @@ type Server struct {
 }
 
 // Start starts a server that ends with the test, with further options such as "--maxmemory", "64mb".
-// Without a server on this machine the test is skipped; one that was named has to be there.
+// Need says what becomes of the test where there is none.
 func Start(t testing.TB, options ...string) *Server {
 	t.Helper()
-	binary, err := Find()
-	if errors.Is(err, ErrNotFound) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := Need(t)
 	server, err := Open(binary, t.TempDir(), options...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
 	return server
+}
+
+// Need is the server to start, as Find returns it. Without one on this machine the test fails; with
+// -short it is skipped.
+func Need(t testing.TB) string {
+	t.Helper()
+	binary, err := Find()
+	if errors.Is(err, ErrNotFound) && testing.Short() {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
 }
 
 // Find returns the server to start: the one that FACTFOLD_REDIS_SERVER names, else one on PATH.

@@ -40,9 +40,7 @@ func TestAServerEndsWithAParentThatIsKilled(t *testing.T) {
 		}
 		select {}
 	}
-	if _, err := redistest.Find(); err != nil {
-		t.Skip(err)
-	}
+	redistest.Need(t)
 	said := t.TempDir() + "/pid"
 	parent := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
 	parent.Env = append(os.Environ(), "REDISTEST_PARENT="+said)

@@ -7,12 +7,10 @@ from typing import Any
 
 from factfold_cli.contract import Contract
 from factfold_cli.errors import Refused
+from factfold_cli.languages import go_app
 from factfold_cli.parts import rendered
 from factfold_cli.render import variables
 from factfold_cli.shims import ident
-
-_APP = "internal/app/app.go"
-_FIELD = r"^\t\t{name}: \[\][\w.]+\{{\n(?:\t\t\t.*\n)*?(?=\t\t\}},\n)"
 
 
 def parts(
@@ -30,8 +28,8 @@ def parts(
         made = rendered("go", "subscription", {"cookiecutter": _our(ours), "theirs": names})
         taken = [path for path in made if (root / path).exists()]
         if not taken:
-            made |= {_APP: _wired(root / _APP, _our(ours), names)}
-            return {path: _in_order(text.decode()).encode() for path, text in made.items()}
+            made = {path: _in_order(text.decode()).encode() for path, text in made.items()}
+            return made | {go_app.PATH: _wired(root, _our(ours), names)}
     raise Refused(f"{taken[0]!r} exists and stays as it is; rename it first")
 
 
@@ -59,24 +57,19 @@ def _names(theirs: Mapping[str, Any], contract: Contract, prefix: str) -> dict[s
     }
 
 
-def _wired(app: Path, our: Mapping[str, Any], names: Mapping[str, str]) -> bytes:
+def _wired(root: Path, our: Mapping[str, Any], names: Mapping[str, str]) -> bytes:
     """The file that puts the service together, with the new parts in it."""
-    text = app.read_text(encoding="utf-8")
     one, ours = names["go_one"], our["__go_aggregate"]
-    reaction = f"create_{our['__aggregate_snake']}_for_{names['one']}"
-    descriptor = f"\t\t\t{names['alias']}.{names['descriptor']},\n"
-    if re.search(_FIELD.format(name="Subscriptions"), text, re.M):
-        text = _appended(text, "Subscriptions", descriptor)
-    else:
-        # Behind the service's own contract.
-        field = f"\t\tSubscriptions: []protoreflect.FileDescriptor{{\n{descriptor}\t\t}},\n"
-        text = _put(text, _FIELD.format(name="Contract") + r"\t\t\},\n", field)
-    fold = f"\t\t\tchassis.NewFold(views.{names['go_many']}, folds.{one}Created),\n"
-    text = _appended(text, "Folds", fold)
-    answer = f'\t\t\tchassis.NewReaction("{reaction}", reactions.Create{ours}For{one}),\n'
-    text = _appended(text, "Reactions", answer)
-    imported = f'\t{names["alias"]} "{names["stubs"]}"\n'
-    return _put(text, r'^\tcontract "service/gen/.*"\n', imported).encode()
+    app = go_app.read(root, "Fold", "Reaction")
+    app.add_subscription(f"{names['stubs']}.{names['descriptor']}", names["alias"])
+    app.add_fold(
+        f"service/internal/views.{names['go_many']}", f"service/internal/folds.{one}Created"
+    )
+    app.add_reaction(
+        f"create_{our['__aggregate_snake']}_for_{names['one']}",
+        f"service/internal/reactions.Create{ours}For{one}",
+    )
+    return app.text.encode()
 
 
 def _in_order(text: str) -> str:
@@ -86,17 +79,3 @@ def _in_order(text: str) -> str:
         return "".join(sorted(block[0].splitlines(keepends=True), key=lambda at: at.split()[-1]))
 
     return re.sub(r'(?m)(?:^\t(?:\w+ )?"[^"\n]+"\n)+', by_path, text)
-
-
-def _appended(text: str, field: str, line: str) -> str:
-    return _put(text, _FIELD.format(name=field), line)
-
-
-def _put(text: str, pattern: str, added: str) -> str:
-    """`added` behind what is found; raises Refused if it is not."""
-    if (there := re.search(pattern, text, re.M)) is None:
-        raise Refused(
-            f"{_APP} is not as it was made: have the lists Contract, Folds and Reactions in it,"
-            " an item a line, and the import of contract"
-        )
-    return text[: there.end()] + added + text[there.end() :]

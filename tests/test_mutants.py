@@ -30,17 +30,16 @@ def test_what_it_breaks_is_there_once(mutant: Any) -> None:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_its_rows_are_tests(mutant: Any) -> None:
     assert mutant.rows
-    assert [row for row in mutant.rows if not is_test(row)] == []
+    assert [row for row in mutant.rows if not is_test(row, mutant.language)] == []
 
 
-def is_test(row: str) -> bool:
+def is_test(row: str, language: str) -> bool:
     file, _, name = row.partition("::")
     if not file.endswith(".py"):
-        folder, function = row.split()
-        paths = (ROOT / RUN["GO_CHASSIS"] / folder).glob("*_test.go")
-        return any(
-            f"\nfunc {function}(t *testing.T) {{" in each.read_text("utf-8") for each in paths
-        )
+        own = RUN["LANGUAGES"][language].own
+        folder, of_folder = row.split()
+        paths = (ROOT / own.folder / folder).glob(own.files)
+        return any(own.defined.format(of_folder) in each.read_text("utf-8") for each in paths)
     if name and "/conformance/" in file:
         return name in CASES
     defined = rf"\bdef {name.partition('[')[0]}\(" if name else ""
@@ -57,4 +56,4 @@ def is_test(row: str) -> bool:
     ],
 )
 def test_a_row_that_names_no_test_is_found(row: str) -> None:
-    assert not is_test(row)
+    assert not is_test(row, "go")

@@ -18,11 +18,16 @@ FORMAT = 1
 def read(root: Path) -> dict[str, Any]:
     """The manifest below `root`: answers, files (zone, sha256), generator, language, subscriptions.
 
-    Raises Refused if `root` is no generated repository, or one of a newer factfold.
+    Raises Refused if `root` is no generated repository, or one of another or newer factfold.
     """
     try:
         manifest = written(root)
         if manifest["format"] == FORMAT:
+            if (language := manifest["language"]) not in known():
+                raise Refused(
+                    f"{str(root)!r} is in {language!r}, of which this factfold has no template; "
+                    "install the factfold that made it"
+                )
             _check(manifest)
             made, here = manifest["generator"], release(manifest["language"])
             if _numbers(made) <= _numbers(here):
@@ -49,8 +54,6 @@ def _check(manifest: Mapping[str, Any]) -> None:
     The manifest may be another team's, and its answers become names of files and of code.
     """
     language = manifest["language"]
-    if language not in known():
-        raise ValueError(f"no such language: {language!r}")
     context = variables(language, manifest["answers"])
     if wrong := hook(language, "pre_gen_project").problem(context):
         raise ValueError(wrong)

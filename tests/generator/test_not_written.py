@@ -7,26 +7,38 @@ import pytest
 
 from .conftest import User
 
-NO_CODE = "factfold: no code is written in Rust yet; write it by hand\n"
+# Nobody adds this one, so its folder is free.
+LANGUAGE = "cobol"
+NO_CODE = "factfold: no code is written in Cobol yet; write it by hand\n"
 
 
 @pytest.fixture
 def orders(user: User, clone: Path) -> Path:
-    template = clone / "template/rust"
+    template = clone / "template" / LANGUAGE
     shutil.copytree(clone / "template/go", template)
     variables = template / "cookiecutter.json"
     text = variables.read_text("utf-8")
     assert text.count('"_language": "go"') == 1
-    variables.write_text(text.replace('"_language": "go"', '"_language": "rust"'), "utf-8")
-    made = user.cookiecutter("service_name=orders", clone=clone, language="rust")
+    ours = text.replace('"_language": "go"', f'"_language": "{LANGUAGE}"')
+    variables.write_text(ours, "utf-8")
+    made = user.cookiecutter("service_name=orders", clone=clone, language=LANGUAGE)
     assert (made.returncode, made.stderr) == (0, "")
     return user.here / "orders"
 
 
-def test_new_does_not_offer_it(user: User, orders: Path, clone: Path) -> None:
-    refused = user.factfold("new", "x", "--language", "rust", "--no-input", clone=clone)
+def test_a_factfold_without_its_template_says_so(user: User, orders: Path) -> None:
+    refused = user.factfold("contract", "check", at=orders)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "'rust' is not one of 'python', 'go'" in refused.stderr
+    assert refused.stderr == (
+        f"factfold: {str(orders)!r} is in {LANGUAGE!r}, of which this factfold has no template;"
+        " install the factfold that made it\n"
+    )
+
+
+def test_new_does_not_offer_it(user: User, orders: Path, clone: Path) -> None:
+    refused = user.factfold("new", "x", "--language", LANGUAGE, "--no-input", clone=clone)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"'{LANGUAGE}' is not one of 'python', 'go'" in refused.stderr
 
 
 @pytest.mark.parametrize(

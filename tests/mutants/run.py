@@ -50,6 +50,9 @@ class Tests:
     environment: Callable[[Path], dict[str, str]]
     passed: re.Pattern[str]
     failed: re.Pattern[str]  # the line of an assertion
+    # Of a row `folder name`: the files in its folder, and what one of them has for the test.
+    files: str = ""
+    defined: str = "{}"
 
 
 def _pytest(row: str) -> list[str]:
@@ -93,6 +96,8 @@ GO_TEST = Tests(
     _go_environment,
     re.compile(r"^--- PASS: ", re.MULTILINE),
     re.compile(r"^ {4,}\w+\.go:\d+: .*|^panic: test timed out .*", re.MULTILINE),
+    "*_test.go",
+    "\nfunc {}(t *testing.T) {{",
 )
 
 

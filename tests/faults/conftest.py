@@ -64,7 +64,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     row = item.stash.get(ROW, None)
     if row is None:
         return (yield)
-    passed = False
+    passed = skipped = False
     limit = LONGEST * (SAMPLE if item.config.getoption("--long") else 1)
     signal.signal(signal.SIGALRM, _give_up)
     # Again and again: what is raised may end up in a task that nobody looks at.
@@ -76,6 +76,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         )
         passed = True
         return result
+    except pytest.skip.Exception:
+        skipped = True  # what the machine lacks: no row that failed
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         assert isinstance(item, pytest.Function)
@@ -83,8 +86,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         if row.label:
             name = f"{name}: {row.label}"
         line = Line(row.kind.name, name, row.counts, passed)
-        item.config.stash.setdefault(LINES, []).append(line)
-        if not passed:
+        if not skipped:
+            item.config.stash.setdefault(LINES, []).append(line)
+        if not (passed or skipped):
             print(f"\nrepeat with --seed {row.seed}")
             for probe in row._probes:
                 print("\n".join([f"--- {probe.address}", *probe.lines[-50:]]))

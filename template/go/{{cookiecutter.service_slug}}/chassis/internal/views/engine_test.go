@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -280,6 +281,30 @@ func TestTheJournalHasRequestsAndTheNewestFacts(t *testing.T) {
 	}
 	if engine.journal.Recent("customers", 0, 1) != nil {
 		t.Error("facts of others are remembered")
+	}
+}
+
+func TestWhoWatchesIsWokenOnceThePlaceHasMoved(t *testing.T) {
+	s := newStage(t)
+	engine := s.start(nil)
+	s.ready(engine)
+	at := slices.IndexFunc(engine.Places(), func(place *Place) bool { return place.Stream == "orders" })
+	place := engine.Places()[at]
+	news, stop := engine.journal.Watch()
+	defer stop()
+	place.mu.Lock()
+	fact := factOf(1, "order-1", wire.NewMeta("/shop", "", 0))
+	go engine.take(place, redislog.Batch{Entries: []wire.Entry{fact}, Anchor: redislog.Anchor{ID: fact.ID}, Tail: 1})
+	select {
+	case <-news:
+		t.Error("it would look, see nothing, and wait for the next fact")
+	case <-time.After(300 * time.Millisecond):
+	}
+	place.mu.Unlock()
+	select {
+	case <-news:
+	case <-time.After(10 * time.Second):
+		t.Error("it is not woken")
 	}
 }
 

@@ -133,11 +133,15 @@ func (e *Engine) take(place *Place, batch redislog.Batch) {
 		}
 	}
 	// The journal first: whoever has waited for the place may ask it.
-	if e.journal != nil && e.own[place.Stream] {
+	remembered := e.journal != nil && e.own[place.Stream]
+	if remembered {
 		e.journal.take(place.Stream, place.Partition, batch.Entries, batch.Size)
 	}
 	place.advance(batch)
 	e.cut.Store(nil)
+	if remembered {
+		e.journal.Wake() // not before: a watch that looks how far the place is would wait again
+	}
 }
 
 // fold puts one fact into all tables that take it: one that fails is no reason for others to miss

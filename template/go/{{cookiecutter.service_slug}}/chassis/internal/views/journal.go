@@ -125,7 +125,8 @@ func (j *Journal) reset(known requests) {
 	j.wake()
 }
 
-// take remembers a batch of so many bytes. Entries that cannot be read are passed over.
+// take remembers a batch of so many bytes; Wake is to follow. Entries that cannot be read are passed
+// over.
 func (j *Journal) take(stream string, partition int, entries []wire.Entry, size int) {
 	if len(entries) == 0 {
 		return
@@ -154,7 +155,6 @@ func (j *Journal) take(stream string, partition int, entries []wire.Entry, size 
 		j.recent[at] = &recent{}
 	}
 	j.recent[at].take(entries, size)
-	j.wake()
 }
 
 // frozen are the request ids as they are now.
